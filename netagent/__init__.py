@@ -1,0 +1,1 @@
+"""netagent: a private networking overlay with movable, stable IPv6 addresses."""
