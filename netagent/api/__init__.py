@@ -1,0 +1,1 @@
+"""The gRPC stubs, generated from proto/, and their conversion to and from the model."""

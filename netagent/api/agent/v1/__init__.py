@@ -1,0 +1,1 @@
+"""Generated from proto/ when the project is built."""

@@ -1,0 +1,1 @@
+"""The `netagent` command: the only part that prints."""

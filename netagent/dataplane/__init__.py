@@ -1,0 +1,1 @@
+"""The only part of netagent that touches the kernel: BPF, netlink, WireGuard."""
