@@ -74,7 +74,7 @@ enum endpoint_flags {
 struct endpoint {
 	__u32 ifindex;
 	__u32 flags;
-	__u8 mac[6];
+	__u8 mac[6]; /* At a multiple of 4, so that it compares as two words. */
 	__u8 reserved[2];
 };
 

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/* from_host: ingress of the gateway's side of the host's own veth pair, everything that the host's
+ * stack sends under its stable address. The host is one more endpoint, in network 0.
+ */
+#include "lib/send.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+SEC("tc")
+int from_host(struct __sk_buff *skb)
+{
+	__u32 bytes = skb->len;
+	struct outcome outcome = send(skb);
+
+	return conclude(&outcome, bytes);
+}

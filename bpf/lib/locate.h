@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Where an id is, and where else it may be while it moves. */
+#ifndef NETAGENT_LOCATE_H
+#define NETAGENT_LOCATE_H
+
+#include "config.h"
+#include "maps.h"
+
+static __always_inline bool is_located_at(__be64 id_be, __be64 locator_be)
+{
+	struct location *l = bpf_map_lookup_elem(&location, &id_be);
+
+	return l && l->locator_be == locator_be;
+}
+
+/* Returns the id's transition, or NULL when it is not on the move or the entry is overdue. */
+static __always_inline struct transition *find_transition(__be64 id_be)
+{
+	struct transition *t = bpf_map_lookup_elem(&transition, &id_be);
+
+	if (!t || t->deadline_ns <= bpf_ktime_get_boot_ns())
+		return NULL;
+	return t;
+}
+
+/* Whether a packet that WireGuard took from the host of `sender_be` may carry this source and
+ * destination.
+ */
+static __always_inline bool may_speak(__be64 sender_be, __be64 source_be, __be64 destination_be)
+{
+	struct transition *t;
+
+	if (is_located_at(source_be, sender_be))
+		return true;
+	t = find_transition(source_be);
+	if (t && (t->source_be == sender_be || t->destination_be == sender_be))
+		return true;
+	t = find_transition(destination_be);
+	return t && t->source_be == sender_be && t->destination_be == config.locator_be;
+}
+
+#endif
