@@ -1,0 +1,1 @@
+"""Desired against actual: what to write, in which order, and when to try again. Pure."""

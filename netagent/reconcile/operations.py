@@ -1,0 +1,170 @@
+"""Operations on the kernel, and the order that loses no packet.
+
+    rank  operation            why there
+    1     RemoveLocations      revocation: what control took away stops at once
+    2     SetPeers             a location is of use only when WireGuard knows its host
+    3     SetEndpoints         a packet for a location here needs the interface
+    4     SetTransitions       both places are permitted before the location flips
+    5     SetLocations         the flip: commits a move
+    6     Activate             the machine's own route follows its address
+    7     RemoveTransitions    from here in reverse: nothing above refers to them any more
+    8     RemoveEndpoints
+    9     SetPeers             without the hosts that went
+
+Each is idempotent; a failure leaves a state from which the whole plan can be made and run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, TypeAlias
+
+from netagent.model.addresses import StableId
+from netagent.model.fleet import Host, Location, Transition
+
+
+class Rank(IntEnum):
+    """The place of an operation in the order."""
+
+    REVOKE = 1
+    ADD_PEERS = 2
+    SET_ENDPOINTS = 3
+    SET_TRANSITIONS = 4
+    SET_LOCATIONS = 5
+    ACTIVATE = 6
+    REMOVE_TRANSITIONS = 7
+    REMOVE_ENDPOINTS = 8
+    REMOVE_PEERS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointBinding:
+    """One row of the endpoint table.
+
+    mac: 6 bytes, wire order. is_peer: the other end of the veth is in another namespace.
+    """
+
+    ifindex: int
+    mac: bytes
+    is_peer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveLocations:
+    """Takes rows out of the location table."""
+
+    rank: ClassVar[Rank] = Rank.REVOKE
+    ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetPeers:
+    """Makes these hosts the whole list of WireGuard's peers; sorted by name."""
+
+    rank: Rank
+    hosts: tuple[Host, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetEndpoints:
+    """Writes rows of the endpoint table."""
+
+    rank: ClassVar[Rank] = Rank.SET_ENDPOINTS
+    rows: Mapping[StableId, EndpointBinding]
+
+
+@dataclass(frozen=True, slots=True)
+class SetTransitions:
+    """Writes rows of the transition table, with a new deadline."""
+
+    rank: ClassVar[Rank] = Rank.SET_TRANSITIONS
+    rows: Mapping[StableId, Transition]
+
+
+@dataclass(frozen=True, slots=True)
+class SetLocations:
+    """Writes rows of the location table in one call."""
+
+    rank: ClassVar[Rank] = Rank.SET_LOCATIONS
+    rows: Mapping[StableId, Location]
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Makes these machines' interfaces here the ones they send through."""
+
+    rank: ClassVar[Rank] = Rank.ACTIVATE
+    ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTransitions:
+    """Takes rows out of the transition table."""
+
+    rank: ClassVar[Rank] = Rank.REMOVE_TRANSITIONS
+    ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveEndpoints:
+    """Takes rows out of the endpoint table."""
+
+    rank: ClassVar[Rank] = Rank.REMOVE_ENDPOINTS
+    ids: tuple[StableId, ...]
+
+
+Operation: TypeAlias = (
+    RemoveLocations
+    | SetPeers
+    | SetEndpoints
+    | SetTransitions
+    | SetLocations
+    | Activate
+    | RemoveTransitions
+    | RemoveEndpoints
+)
+
+
+def plan_peers(
+    before: Iterable[Host], after: Iterable[Host], own_name: str
+) -> tuple[SetPeers, ...]:
+    """Return the operations that bring WireGuard's peers from `before` to `after`.
+
+    New and changed peers come at once; a peer that goes stays until the rest of the plan no longer
+    needs it, unless a new one has taken its key or locator.
+    """
+    old = {host.name: host for host in before if host.name != own_name}
+    new = {host.name: host for host in after if host.name != own_name}
+    if old == new:
+        return ()
+    final = tuple(new[name] for name in sorted(new))
+    claimed = {host.public_key for host in final} | {host.locator for host in final}
+    leaving = [
+        host
+        for name, host in old.items()
+        if name not in new and not {host.public_key, host.locator} & claimed
+    ]
+    plan = []
+    if any(old.get(name) != host for name, host in new.items()):
+        union = sorted([*final, *leaving], key=lambda host: host.name)
+        plan.append(SetPeers(Rank.ADD_PEERS, tuple(union)))
+    if leaving or not plan:
+        plan.append(SetPeers(Rank.REMOVE_PEERS, final))
+    return tuple(plan)
+
+
+def order(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Return the operations sorted by rank, without those that have nothing to do."""
+    return tuple(sorted((o for o in operations if not _is_empty(o)), key=lambda o: o.rank))
+
+
+def _is_empty(operation: Operation) -> bool:
+    match operation:
+        case SetPeers():
+            return False
+        case SetEndpoints() | SetTransitions() | SetLocations():
+            return not operation.rows
+        case _:
+            return not operation.ids
