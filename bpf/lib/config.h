@@ -4,6 +4,8 @@
 #define NETAGENT_CONFIG_H
 
 #include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 
 struct config {
 	__be64 prefix_be; /* P: the upper half of every stable address. */
@@ -13,6 +15,7 @@ struct config {
 	__u32 mtu_bytes; /* Of the WireGuard interface, from the IPv6 header on. */
 };
 
-const volatile struct config config = {};
+/* In a section of its own: the compiler puts constants of its own into .rodata. */
+SEC(".rodata.config") const volatile struct config config = {};
 
 #endif

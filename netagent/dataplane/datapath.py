@@ -1,0 +1,213 @@
+"""The BPF data path of one host: pinned maps, pinned programs, and where these are attached.
+
+Outlives the agent: closing it leaves everything pinned and attached, opening it adopts what is
+there. A program is pinned under the digest of its object and constants, so that one that is loaded
+already is never loaded again, and one of another release is exchanged in place.
+Blocking; one thread at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from enum import Enum
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import TracebackType
+
+from pyroute2 import IPRoute
+
+from netagent.dataplane import libbpf
+from netagent.dataplane.abi import (
+    ABI_VERSION,
+    Constants,
+    Counter,
+    EndpointRow,
+    TransitionRow,
+    Verdict,
+)
+from netagent.dataplane.filters import (
+    Direction,
+    Filter,
+    attach_filter,
+    observe_filter,
+    remove_filters,
+)
+from netagent.dataplane.tables import CONNTRACK, ENDPOINT, LOCATION, TRANSITION, Counters, Table
+from netagent.model.addresses import StableId
+from netagent.model.errors import DataplaneError
+from netagent.model.fleet import Location
+
+OBJECTS = files("netagent.dataplane") / "objects"
+
+
+class Attachment(Enum):
+    """A kind of interface; the value says which program goes where."""
+
+    MACHINE = ((Direction.INGRESS, "from_machine"), (Direction.EGRESS, "to_machine"))
+    HOST = ((Direction.INGRESS, "from_host"),)
+    MESH = ((Direction.INGRESS, "from_mesh"),)
+
+
+PROGRAMS = tuple(sorted({program for kind in Attachment for _, program in kind.value}))
+
+
+def pin_directory(bpffs: Path) -> Path:
+    """Return where this release pins: the version of the maps' layout is part of the path."""
+    return bpffs / "netagent" / f"v{ABI_VERSION}"
+
+
+class Datapath:
+    """The maps and programs of one host."""
+
+    location: Table[StableId, Location]
+    transition: Table[StableId, TransitionRow]
+    endpoint: Table[StableId, EndpointRow]
+
+    def __init__(self, pin_dir: Path) -> None:
+        """Make the pinned maps, or adopt those that are there.
+
+        Raises AbiMismatchError when a pin has another layout, DataplaneError when `pin_dir` is not
+        on a BPF file system or the kernel refuses.
+        """
+        self._pin_dir = pin_dir
+        self._programs: dict[str, tuple[str, int]] = {}
+        _make_pin_dir(pin_dir / "programs")
+        with (
+            as_file(OBJECTS / "maps.bpf.o") as path,
+            libbpf.BpfObject(path, pin_dir) as maps,
+        ):
+            maps.load()
+        self.location = Table(LOCATION, pin_dir / "location")
+        self.transition = Table(TRANSITION, pin_dir / "transition")
+        self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
+        self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
+        self._counters = Counters(pin_dir / "counters")
+        self._netlink = IPRoute()
+
+    @classmethod
+    def open(cls, pin_dir: Path) -> Datapath:
+        """Return the data path pinned at `pin_dir`, made if need be."""
+        return cls(pin_dir)
+
+    def load(self, constants: Constants) -> None:
+        """Load the programs for these constants, or adopt them where they are pinned. Idempotent.
+
+        Attaches nothing: `attach` exchanges program by program, `prune` lets old ones go.
+        """
+        raw = constants.pack()
+        loaded: dict[str, tuple[str, int]] = {}
+        for name in PROGRAMS:
+            content = (OBJECTS / f"{name}.bpf.o").read_bytes()
+            full_name = f"{name}-{hashlib.sha256(content + raw).hexdigest()[:16]}"
+            pinned = self._pin_dir / "programs" / full_name
+            if not pinned.exists():
+                self._load_program(name, raw, pinned)
+            loaded[name] = full_name, libbpf.open_pinned(pinned)
+        self._close_programs()
+        self._programs = loaded
+
+    def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
+        with (
+            as_file(OBJECTS / f"{name}.bpf.o") as path,
+            libbpf.BpfObject(path, self._pin_dir) as loading,
+        ):
+            loading.set_constants(constants)
+            loading.load()
+            fd = loading.program(name)
+            try:
+                libbpf.pin(fd, pinned)
+            finally:
+                os.close(fd)
+
+    def prune(self) -> list[str]:
+        """Unpin programs of other constants or releases; attached ones live on where they are."""
+        current = {full_name for full_name, _ in self._programs.values()}
+        stale = [p for p in (self._pin_dir / "programs").iterdir() if p.name not in current]
+        for path in stale:
+            path.unlink()
+        return sorted(path.name for path in stale)
+
+    def program(self, name: str) -> int:
+        """Return the descriptor of a loaded program; it stays ours."""
+        return self._programs[name][1]
+
+    def attach(self, ifindex: int, attachment: Attachment) -> bool:
+        """Attach the loaded programs to an interface, in place; False when it was so already.
+
+        Raises DataplaneError when the interface is gone or the kernel refuses.
+        """
+        missing = [
+            (wanted, fd)
+            for wanted, fd in self._wanted(ifindex, attachment)
+            if observe_filter(self._netlink, ifindex, wanted.direction) != wanted
+        ]
+        for wanted, fd in missing:
+            attach_filter(self._netlink, wanted, fd)
+        return bool(missing)
+
+    def is_attached(self, ifindex: int, attachment: Attachment) -> bool:
+        """Whether exactly the loaded programs are attached there."""
+        return all(
+            observe_filter(self._netlink, ifindex, wanted.direction) == wanted
+            for wanted, _ in self._wanted(ifindex, attachment)
+        )
+
+    def detach(self, ifindex: int) -> bool:
+        """Take our programs off an interface; False when there were none."""
+        return remove_filters(self._netlink, ifindex)
+
+    def _wanted(self, ifindex: int, attachment: Attachment) -> list[tuple[Filter, int]]:
+        wanted = []
+        for direction, name in attachment.value:
+            full_name, fd = self._programs[name]
+            wanted.append((Filter(ifindex, direction, full_name), fd))
+        return wanted
+
+    def counters(self) -> dict[Verdict, Counter]:
+        """Return packets and bytes by verdict, summed over processors."""
+        return self._counters.read()
+
+    def close(self) -> None:
+        """Close all descriptors; everything stays pinned and attached."""
+        self._close_programs()
+        for table in (self.location, self.transition, self.endpoint, self.conntrack):
+            table.close()
+        self._counters.close()
+        self._netlink.close()
+
+    def _close_programs(self) -> None:
+        for _, fd in self._programs.values():
+            os.close(fd)
+        self._programs = {}
+
+    @staticmethod
+    def remove(pin_dir: Path) -> list[str]:
+        """Unpin everything; return the paths that were pinned. Attached programs stay attached."""
+        if not pin_dir.is_dir():
+            return []
+        pinned = sorted(str(path) for path in pin_dir.rglob("*") if not path.is_dir())
+        shutil.rmtree(pin_dir)
+        if not any(pin_dir.parent.iterdir()):
+            pin_dir.parent.rmdir()
+        return pinned
+
+    def __enter__(self) -> Datapath:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _make_pin_dir(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        detail = f"{error.strerror}; is a BPF file system mounted there (mount -t bpf)?"
+        raise DataplaneError("make", f"directory {path}", detail, error.errno) from error
