@@ -1,0 +1,323 @@
+"""Interfaces: the host's own veth pair, machines' interfaces, and their addresses and routes.
+
+Every interface that we make bears an alias that begins with ALIAS, by which `owned` finds it again
+whoever made it; an interface that we were only handed never gets one.
+Blocking; one thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netagent.dataplane.netns import run_in_netns
+from netagent.model.addresses import GATEWAY_ADDRESS, GATEWAY_MAC
+from netagent.model.errors import DataplaneError
+
+ALIAS = "netagent"
+
+HOST_SIDE_MTU_BYTES = 65535
+"""Of our side of each pair: a machine that raised its own MTU is to hear Packet Too Big from us,
+not to have its packets dropped without a word by a smaller interface."""
+
+_NUD_PERMANENT = 0x80
+_IFA_F_NODAD = 0x02
+_ADDR_GEN_NONE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface as the kernel has it. mac: 6 bytes, or none for WireGuard."""
+
+    name: str
+    ifindex: int
+    mac: bytes
+    mtu_bytes: int
+    is_up: bool
+
+
+class Links:
+    """The interfaces of the network namespace in which this was opened."""
+
+    def __init__(self) -> None:
+        self._netlink = IPRoute()
+
+    def find(self, name: str) -> Link | None:
+        """Return the interface of that name, or None."""
+        return _find(self._netlink, ifname=name)
+
+    def find_index(self, ifindex: int) -> Link | None:
+        """Return the interface of that index, or None."""
+        return _find(self._netlink, index=ifindex)
+
+    def owned(self) -> list[Link]:
+        """Return the interfaces that bear our alias, by name."""
+        links = [
+            _link(message)
+            for message in self._netlink.get_links()
+            if str(message.get_attr("IFLA_IFALIAS") or "").startswith(ALIAS)
+        ]
+        return sorted(links, key=lambda link: link.name)
+
+    def ensure_host_interface(
+        self, name: str, address: IPv6Address, prefix: IPv6Network, mtu_bytes: int
+    ) -> tuple[Link, Link]:
+        """Put the host's own stack behind a pair of interfaces, as if it were a machine.
+
+        Returns (the host's side, which has the address and the route to `prefix`; the gateway's
+        side, on which from_host is attached). Idempotent.
+        """
+        gateway_name = f"{name}-gw"
+        if self.find(name) is None:
+            self._make_pair(gateway_name, peer={"ifname": name})
+        gateway = self._bring_up_gateway_side(gateway_name)
+        _set_machine_side(self._netlink, name, address, None, mtu_bytes)
+        link = self._must_find(name)
+        _set_route(self._netlink, link.ifindex, prefix)
+        return link, gateway
+
+    def make_machine_interface(
+        self, name: str, netns: Path, address: IPv6Address, mac: bytes, mtu_bytes: int
+    ) -> Link:
+        """Make a machine's interface in its namespace, with address, gateway and MTU; no route yet.
+
+        name: of the host's side, at most 15 characters. In the machine it is the first free ethN.
+        Idempotent: an interface of that name is completed. Returns the host's side.
+        """
+        if self.find(name) is None:
+            # Made with both ends here, under a name that no other machine's can have, then moved:
+            # the machine may have an interface of any name.
+            self._make_pair(name, peer={"ifname": _peer_name(name)})
+        peer = self.find(_peer_name(name))
+        if peer is not None:
+            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._netlink.link("set", index=peer.ifindex, net_ns_fd=fd)
+            except NetlinkError as error:
+                raise DataplaneError("move", f"interface {name}", str(error), error.code) from error
+            finally:
+                os.close(fd)
+        link = self._bring_up_gateway_side(name)
+        host_index = link.ifindex
+
+        def complete() -> None:
+            with IPRoute() as inside:
+                inside_name = _machine_side_name(inside, name, host_index)
+                _set_machine_side(inside, inside_name, address, mac, mtu_bytes)
+                _bring_up(inside, "lo")
+
+        run_in_netns(netns, complete)
+        return link
+
+    def activate_machine_interface(self, name: str, netns: Path) -> bool:
+        """Send what the machine sends through this interface; False when it did so already."""
+        link = self._must_find(name)
+
+        def switch() -> bool:
+            with IPRoute() as inside:
+                inside_name = _machine_side_name(inside, name, link.ifindex)
+                found = _find(inside, ifname=inside_name)
+                if found is None:
+                    raise _gone(inside_name)
+                return _set_default_route(inside, found.ifindex)
+
+        return run_in_netns(netns, switch)
+
+    def prepare_existing_interface(self, name: str) -> Link:
+        """Bring up an interface that somebody else made, with the gateway's MAC.
+
+        Raises DataplaneError (ENODEV) when there is none of that name.
+        """
+        self._must_find(name)
+        self._set(name, address=GATEWAY_MAC.hex(":"))
+        self._set(name, state="up")
+        return self._must_find(name)
+
+    def remove(self, name: str) -> bool:
+        """Remove an interface; False when it was gone already."""
+        link = self.find(name)
+        if link is None:
+            return False
+        try:
+            self._netlink.link("del", index=link.ifindex)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return False
+            raise DataplaneError("remove", f"interface {name}", str(error), error.code) from error
+        return True
+
+    def underlay_mtu(self, address: IPv4Address | IPv6Address) -> int:
+        """Return the MTU in bytes of the interface that has `address`.
+
+        Raises DataplaneError when none has it.
+        """
+        for message in self._netlink.get_addr():
+            if message.get_attr("IFA_ADDRESS") == str(address):
+                link = self.find_index(message["index"])
+                if link is not None:
+                    return link.mtu_bytes
+        detail = "no interface of this host has it; give an address of the underlay"
+        raise DataplaneError("find", f"underlay address {address}", detail)
+
+    def close(self) -> None:
+        """Close the socket; interfaces stay."""
+        self._netlink.close()
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _make_pair(self, name: str, peer: dict[str, str]) -> None:
+        try:
+            self._netlink.link("add", ifname=name, kind="veth", peer=peer)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise DataplaneError("make", f"interface {name}", str(error), error.code) from error
+        self._set(name, IFLA_IFALIAS=ALIAS)
+
+    def _bring_up_gateway_side(self, name: str) -> Link:
+        """Ready our side of a pair: the gateway's MAC, no addresses of its own, up."""
+        link = self._must_find(name)
+        if link.mac != GATEWAY_MAC:
+            self._set(name, address=GATEWAY_MAC.hex(":"))
+        if link.mtu_bytes != HOST_SIDE_MTU_BYTES:
+            self._set(name, mtu=HOST_SIDE_MTU_BYTES)
+        if not link.is_up:
+            self._set(name, IFLA_AF_SPEC=_no_generated_addresses())
+            self._set(name, state="up")
+        return self._must_find(name)
+
+    def _set(self, name: str, **attributes: Any) -> None:
+        link = self._must_find(name)
+        try:
+            self._netlink.link("set", index=link.ifindex, **attributes)
+        except NetlinkError as error:
+            raise DataplaneError("set up", f"interface {name}", str(error), error.code) from error
+
+    def _must_find(self, name: str) -> Link:
+        link = self.find(name)
+        if link is None:
+            raise _gone(name)
+        return link
+
+
+def _find(netlink: IPRoute, **by: Any) -> Link | None:
+    try:
+        messages = list(netlink.link("get", **by))
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise DataplaneError("find", f"interface {by}", str(error), error.code) from error
+    return _link(messages[0]) if messages else None
+
+
+def _link(message: Any) -> Link:
+    mac = str(message.get_attr("IFLA_ADDRESS") or "")
+    return Link(
+        name=message.get_attr("IFLA_IFNAME"),
+        ifindex=message["index"],
+        mac=bytes.fromhex(mac.replace(":", "")),
+        mtu_bytes=message.get_attr("IFLA_MTU"),
+        is_up=bool(message["flags"] & 1),
+    )
+
+
+def _gone(name: str) -> DataplaneError:
+    return DataplaneError("find", f"interface {name}", "there is none of that name", errno.ENODEV)
+
+
+def _peer_name(name: str) -> str:
+    """Return the name of the machine's side until it is in the machine."""
+    return f"{name[:14]}+"
+
+
+def _machine_side_name(inside: IPRoute, name: str, host_index: int) -> str:
+    """Return the name of the machine's side, after giving it its final one.
+
+    It is the interface whose other end has index `host_index`, or the one just moved in.
+    """
+    for message in inside.get_links():
+        found = message.get_attr("IFLA_IFNAME")
+        if found == _peer_name(name):
+            return _rename(inside, message["index"])
+    for message in inside.get_links():
+        if message.get_attr("IFLA_LINK") == host_index and _is_ours_inside(message):
+            return str(message.get_attr("IFLA_IFNAME"))
+    raise _gone(f"of {name} in the machine")
+
+
+def _is_ours_inside(message: Any) -> bool:
+    return str(message.get_attr("IFLA_IFALIAS") or "") == ALIAS
+
+
+def _rename(inside: IPRoute, ifindex: int) -> str:
+    taken = {message.get_attr("IFLA_IFNAME") for message in inside.get_links()}
+    name = next(f"eth{n}" for n in range(len(taken) + 1) if f"eth{n}" not in taken)
+    inside.link("set", index=ifindex, ifname=name, IFLA_IFALIAS=ALIAS)
+    return name
+
+
+def _no_generated_addresses() -> dict[str, Any]:
+    """No link-local address, and so no router solicitations and no MLD of ours to a machine."""
+    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_NONE)]}
+    return {"attrs": [("AF_INET6", inet6)]}
+
+
+def _set_machine_side(
+    netlink: IPRoute, name: str, address: IPv6Address, mac: bytes | None, mtu_bytes: int
+) -> None:
+    """Give an interface what a machine needs: MAC, MTU, address, and the gateway's MAC."""
+    link = _find(netlink, ifname=name)
+    if link is None:
+        raise _gone(name)
+    try:
+        if mac is not None and link.mac != mac:
+            netlink.link("set", index=link.ifindex, address=mac.hex(":"))
+        if link.mtu_bytes != mtu_bytes:
+            netlink.link("set", index=link.ifindex, mtu=mtu_bytes)
+        _bring_up(netlink, name)
+        netlink.addr(
+            "replace", index=link.ifindex, address=str(address), prefixlen=128, flags=_IFA_F_NODAD
+        )
+        netlink.neigh(
+            "replace",
+            ifindex=link.ifindex,
+            dst=str(GATEWAY_ADDRESS),
+            lladdr=GATEWAY_MAC.hex(":"),
+            state=_NUD_PERMANENT,
+        )
+    except NetlinkError as error:
+        raise DataplaneError("set up", f"interface {name}", str(error), error.code) from error
+
+
+def _bring_up(netlink: IPRoute, name: str) -> None:
+    link = _find(netlink, ifname=name)
+    if link is not None and not link.is_up:
+        netlink.link("set", index=link.ifindex, state="up")
+
+
+def _set_route(netlink: IPRoute, ifindex: int, prefix: IPv6Network) -> None:
+    netlink.route("replace", dst=str(prefix), gateway=str(GATEWAY_ADDRESS), oif=ifindex)
+
+
+def _set_default_route(netlink: IPRoute, ifindex: int) -> bool:
+    for message in netlink.get_routes(family=10, table=254):
+        if message["dst_len"] == 0 and message.get_attr("RTA_OIF") == ifindex:
+            return False
+    netlink.route("replace", dst="default", gateway=str(GATEWAY_ADDRESS), oif=ifindex, family=10)
+    return True

@@ -1,0 +1,210 @@
+"""WireGuard: the interface, this host's key, and its peers, through `wg`.
+
+The kernel's WireGuard where there is one, `wireguard-go` where not, chosen by trying. `wg syncconf`
+changes only what differs and keeps the sessions of all other peers.
+Source: wg(8); the configuration goes through standard input, so no key touches a disk twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Network, ip_address
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from netagent.dataplane.links import ALIAS
+from netagent.model.errors import DataplaneError
+from netagent.model.fleet import Endpoint
+
+KEEPALIVE_S = 25
+TIMEOUT_S = 20.0
+SOCKET_DIR = Path("/var/run/wireguard")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """What WireGuard is to know of another host. public_key: 32 bytes, raw Curve25519."""
+
+    public_key: bytes
+    endpoint: Endpoint
+    allowed: IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """What WireGuard says of another host. last_handshake_s: Unix time, 0 before the first."""
+
+    public_key: bytes
+    endpoint: Endpoint | None
+    allowed: tuple[IPv6Network, ...]
+    last_handshake_s: int
+    received_bytes: int
+    sent_bytes: int
+
+
+def ensure_private_key(path: Path) -> bytes:
+    """Make this host's private key at `path` (mode 0600) if there is none; return the public key.
+
+    Raises DataplaneError when the file holds no key.
+    """
+    if not path.exists():
+        private = _wg(["genkey"]).strip()
+        partial = path.with_suffix(".new")
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(private + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    return base64.b64decode(_wg(["pubkey"], path.read_text()).strip())
+
+
+class Mesh:
+    """The WireGuard interface of this host."""
+
+    def __init__(self, interface: str, private_key_path: Path) -> None:
+        self._interface = interface
+        self._private_key_path = private_key_path
+        self._applied: tuple[int, tuple[PeerConfig, ...]] | None = None
+        self._listen_port = 0
+
+    def ensure(self, listen_port: int, mtu_bytes: int) -> str:
+        """Make the interface if it is not there, else adopt it; bring it up.
+
+        Returns "kernel" or "wireguard-go". Idempotent; sessions of an adopted interface live on.
+        """
+        with IPRoute() as netlink:
+            if not netlink.link_lookup(ifname=self._interface):
+                self._applied = None
+                self._make(netlink)
+            ifindex = netlink.link_lookup(ifname=self._interface)[0]
+            message = netlink.get_links(ifindex)[0]
+            if message.get_attr("IFLA_MTU") != mtu_bytes:
+                netlink.link("set", index=ifindex, mtu=mtu_bytes)
+            if message.get_attr("IFLA_IFALIAS") != ALIAS:
+                netlink.link("set", index=ifindex, IFLA_IFALIAS=ALIAS)
+            if not message["flags"] & 1:
+                netlink.link("set", index=ifindex, state="up")
+            info = message.get_attr("IFLA_LINKINFO")
+            kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+        if listen_port != self._listen_port:
+            self._listen_port = listen_port
+            self._applied = None
+        return "kernel" if kind == "wireguard" else "wireguard-go"
+
+    def _make(self, netlink: IPRoute) -> None:
+        try:
+            netlink.link("add", ifname=self._interface, kind="wireguard")
+        except NetlinkError as error:
+            if error.code not in (errno.EOPNOTSUPP, errno.ENOENT):
+                subject = f"interface {self._interface}"
+                raise DataplaneError("make", subject, str(error), error.code) from error
+            self._start_userspace()
+
+    def _start_userspace(self) -> None:
+        program = shutil.which("wireguard-go")
+        subject = f"interface {self._interface}"
+        if program is None:
+            detail = "this kernel has no WireGuard and there is no wireguard-go; install it"
+            raise DataplaneError("make", subject, detail, errno.EOPNOTSUPP)
+        # It answers on the socket of a predecessor that was killed, unless that is gone.
+        (SOCKET_DIR / f"{self._interface}.sock").unlink(missing_ok=True)
+        _run([program, self._interface], "make", subject)
+
+    def apply(self, peers: Iterable[PeerConfig]) -> bool:
+        """Bring WireGuard to these peers, each with its one allowed /64; False when it was so.
+
+        Peers that do not change are not touched. Raises DataplaneError when `wg` refuses.
+        """
+        wanted = self._listen_port, tuple(sorted(peers, key=lambda peer: peer.public_key))
+        if wanted == self._applied:
+            return False
+        private = self._private_key_path.read_text().strip()
+        lines = ["[Interface]", f"PrivateKey = {private}", f"ListenPort = {wanted[0]}"]
+        for peer in wanted[1]:
+            lines += [
+                "[Peer]",
+                f"PublicKey = {base64.b64encode(peer.public_key).decode()}",
+                f"Endpoint = {peer.endpoint}",
+                f"AllowedIPs = {peer.allowed}",
+                f"PersistentKeepalive = {KEEPALIVE_S}",
+            ]
+        _wg(["syncconf", self._interface, "/dev/stdin"], "\n".join(lines) + "\n")
+        self._applied = wanted
+        return True
+
+    def observe(self) -> list[PeerStatus]:
+        """Return what WireGuard says of its peers, by public key."""
+        rows = [line.split("\t") for line in _wg(["show", self._interface, "dump"]).splitlines()]
+        return sorted((_peer_status(row) for row in rows[1:]), key=lambda peer: peer.public_key)
+
+    def is_applied(self, peers: Iterable[PeerConfig]) -> bool:
+        """Whether WireGuard itself holds exactly these peers, endpoints and allowed networks."""
+        found = {(p.public_key, p.endpoint, p.allowed) for p in self.observe()}
+        return found == {(p.public_key, p.endpoint, (p.allowed,)) for p in peers}
+
+    def forget(self) -> None:
+        """Make the next `apply` write, whatever was applied before."""
+        self._applied = None
+
+    def ifindex(self) -> int | None:
+        """Return the interface's index, or None when it is gone."""
+        with IPRoute() as netlink:
+            found = netlink.link_lookup(ifname=self._interface)
+        return int(found[0]) if found else None
+
+    def remove(self) -> bool:
+        """Remove the interface (wireguard-go ends with it); False when it was gone."""
+        self._applied = None
+        with IPRoute() as netlink:
+            found = netlink.link_lookup(ifname=self._interface)
+            if found:
+                netlink.link("del", index=found[0])
+        return bool(found)
+
+
+def _peer_status(row: Sequence[str]) -> PeerStatus:
+    key, _, endpoint, allowed, handshake, received, sent, _ = row
+    return PeerStatus(
+        public_key=base64.b64decode(key),
+        endpoint=None if endpoint == "(none)" else _parse_endpoint(endpoint),
+        allowed=tuple(
+            IPv6Network(part) for part in allowed.split(",") if part and part != "(none)"
+        ),
+        last_handshake_s=int(handshake),
+        received_bytes=int(received),
+        sent_bytes=int(sent),
+    )
+
+
+def _parse_endpoint(text: str) -> Endpoint:
+    address, _, port = text.rpartition(":")
+    return Endpoint(ip_address(address.strip("[]")), int(port))
+
+
+def _wg(arguments: Sequence[str], stdin: str = "") -> str:
+    return _run(["wg", *arguments], "run", f"wg {arguments[0]}", stdin)
+
+
+def _run(command: Sequence[str], operation: str, subject: str, stdin: str = "") -> str:
+    try:
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except FileNotFoundError as error:
+        detail = f"{command[0]} is not installed (Debian: wireguard-tools)"
+        raise DataplaneError(operation, subject, detail, errno.ENOENT) from error
+    except subprocess.TimeoutExpired as error:
+        detail = f"no answer within {TIMEOUT_S:g} s"
+        raise DataplaneError(operation, subject, detail, errno.ETIMEDOUT) from error
+    if done.returncode != 0:
+        raise DataplaneError(operation, subject, done.stderr.strip() or f"exit {done.returncode}")
+    return done.stdout
