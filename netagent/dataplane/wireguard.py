@@ -118,6 +118,9 @@ class Mesh:
         # It answers on the socket of a predecessor that was killed, unless that is gone.
         (SOCKET_DIR / f"{self._interface}.sock").unlink(missing_ok=True)
         _run([program, self._interface], "make", subject)
+        # It goes on setting the interface up (its MTU too) after the command has returned, and
+        # answers only then.
+        _wg(["show", self._interface, "listen-port"])
 
     def apply(self, peers: Iterable[PeerConfig]) -> bool:
         """Bring WireGuard to these peers, each with its one allowed /64; False when it was so.
