@@ -77,10 +77,14 @@ class SetEndpoints:
 
 @dataclass(frozen=True, slots=True)
 class SetTransitions:
-    """Writes rows of the transition table, with a new deadline."""
+    """Writes rows of the transition table, with a new deadline.
+
+    is_refresh: the deadline is all that changes.
+    """
 
     rank: ClassVar[Rank] = Rank.SET_TRANSITIONS
     rows: Mapping[StableId, Transition]
+    is_refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

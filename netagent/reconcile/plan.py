@@ -137,7 +137,8 @@ def plan_tables(
         (
             RemoveLocations(locations.surplus),
             SetEndpoints(endpoints.wrong),
-            SetTransitions(transitions.wrong | fading),
+            SetTransitions(transitions.wrong),
+            SetTransitions(fading, is_refresh=True),
             SetLocations(locations.wrong),
             RemoveTransitions(transitions.surplus),
             RemoveEndpoints(endpoints.surplus),

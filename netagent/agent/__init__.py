@@ -1,0 +1,1 @@
+"""The agent: one per host, keeps the kernel in step with control and serves attach and status."""

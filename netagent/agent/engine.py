@@ -1,0 +1,299 @@
+"""The agent's state and the kernel under one owner: every method runs on the one worker thread.
+
+Two ways lead to the kernel. `take_batch` writes what a batch changes, at once: for the commit of a
+move that is one map write and, where the machine arrives, its route. `reconcile` compares all of it
+with intent; it brings the data path up at the start, mends what failed or drifted, and is what the
+auditor runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
+from netagent.agent.config import MTU_MIN_BYTES, AgentConfig
+from netagent.agent.interfaces import Interfaces
+from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
+from netagent.dataplane.abi import Constants, Counter, Verdict
+from netagent.dataplane.datapath import Attachment
+from netagent.model.addresses import Fleet, StableId, stable_address
+from netagent.model.errors import ConfigError, DataplaneError
+from netagent.model.fleet import Host
+from netagent.reconcile.batch import Batch
+from netagent.reconcile.delta import check_capacity, plan_delta
+from netagent.reconcile.operations import EndpointBinding
+from netagent.reconcile.plan import Tables, find_departed, plan_changes, plan_tables
+from netagent.reconcile.view import Delta, View
+
+REFRESH_BELOW_NS = TRANSITION_LIFETIME_NS * 2 // 3
+"""A transition with less time left than this is written again."""
+
+WIREGUARD_OVERHEAD_BYTES = 80
+"""On an IPv6 underlay, the larger of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHost:
+    """Who this host is in the fleet."""
+
+    fleet: Fleet
+    host: Host
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What one comparison did.
+
+    writes: to the kernel. missing: attached machines without interface -> why.
+    """
+
+    writes: int
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """One attached machine now. ifindex: 0 while the interface is missing."""
+
+    attached: AttachedMachine
+    ifindex: int
+    state: EndpointState
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What the engine knows of itself; maps: name -> (entries, capacity)."""
+
+    own: OwnHost | None
+    wireguard: str
+    mtu_bytes: int
+    endpoints: tuple[EndpointStatus, ...]
+    counters: dict[Verdict, Counter]
+    maps: dict[str, tuple[int, int]]
+    kernel_writes: int
+
+
+def inner_mtu(underlay_mtu_bytes: int) -> int:
+    """Return the MTU of mesh and machines on an underlay: the greatest multiple of 16 that fits.
+
+    WireGuard pads to 16 bytes and may exceed the underlay's MTU with anything else. Raises
+    ConfigError below 1280.
+    """
+    inner = (underlay_mtu_bytes - WIREGUARD_OVERHEAD_BYTES) // 16 * 16
+    if inner < MTU_MIN_BYTES:
+        raise ConfigError(
+            f"endpoint: the underlay's MTU of {underlay_mtu_bytes} leaves {inner} bytes for"
+            f" machines; IPv6 needs {MTU_MIN_BYTES}"
+        )
+    return inner
+
+
+class Engine:
+    """Holds the view and the attachments, and keeps the kernel in step with them.
+
+    applied_revision: the newest that the kernel is known to hold.
+    unwritten: deltas that the replica does not hold yet, the oldest first.
+    """
+
+    def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
+        self._config = config
+        self._kernel = kernel
+        self._own: OwnHost | None = None
+        self._is_whole = False
+        self._wireguard = ""
+        self._mtu_bytes = config.mtu_bytes or 0
+        self._departed: dict[StableId, int] = {}
+        self.view = View()
+        self.interfaces = Interfaces(kernel)
+        self.applied_revision = 0
+        self.unwritten: list[Delta] = []
+
+    def restore(self, view: View, attached: dict[StableId, AttachedMachine]) -> None:
+        """Start from what the replica holds; it may be behind the kernel, so nothing is pruned."""
+        self.view = view
+        self.interfaces.attached = attached
+        self.applied_revision = view.revision
+
+    def take_place(self, own: OwnHost) -> None:
+        """Learn who this host is; `reconcile` does what follows from it."""
+        self._own = own
+
+    def take_batch(self, batch: Batch) -> None:
+        """Take a batch into the view and write what it changes.
+
+        Raises InvalidError or ExhaustedError, with nothing changed, when it cannot be taken; and
+        DataplaneError when the kernel refused: the view holds the batch then, and `reconcile` will
+        bring the kernel there.
+        """
+        own = self._require_own()
+        delta = plan_delta(self.view, batch)
+        attached = set(self.interfaces.attached)
+        check_capacity(self.view, delta, len(attached) + 1, self._kernel.capacities())
+        operations = plan_changes(self.view, delta, own.host.name, own.host.locator, attached)
+        departed = find_departed(self.view, delta, own.host.locator, attached)
+        self.view.apply(delta)
+        self.unwritten.append(delta)
+        self._departed.update(departed)
+        is_first, self._is_whole = not self._is_whole, True
+        self._kernel.apply(operations, self.interfaces.activate)
+        if is_first:
+            self.reconcile()
+        self.applied_revision = self.view.revision
+
+    def reconcile(self) -> Reconciled:
+        """Bring links, programs, peers and tables in step with intent; a second run writes nothing.
+
+        DataplaneError at the first thing that fails; what came before it stays.
+        """
+        own = self._require_own()
+        before = self._kernel.writes
+        is_new = self._ensure_mesh(own)
+        bindings, missing = self._ensure_interfaces(own)
+        self._ensure_peers(own, is_new=is_new)
+        self._ensure_tables(bindings)
+        for stable_id in sorted(self.interfaces.attached):
+            if self.state(stable_id) is EndpointState.LIVE and stable_id in bindings:
+                self._kernel.writes += self.interfaces.activate(stable_id)
+        self._kernel.datapath.prune()
+        self.applied_revision = self.view.revision
+        return Reconciled(self._kernel.writes - before, missing)
+
+    def attach(self, machine: AttachedMachine) -> EndpointStatus:
+        """Make a machine's interface, filter and endpoint row; idempotent."""
+        own = self._require_own()
+        self._departed.pop(machine.stable_id, None)
+        address = stable_address(own.fleet, machine.stable_id)
+        binding = self.interfaces.attach(machine, address, self._mtu_bytes)
+        if self.state(machine.stable_id) is EndpointState.LIVE:
+            self._kernel.writes += self.interfaces.activate(machine.stable_id)
+        return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
+
+    def detach(self, stable_id: StableId) -> None:
+        """Undo an attachment; nothing happens when there is none."""
+        self._departed.pop(stable_id, None)
+        self.interfaces.detach(stable_id, give_back=True)
+
+    def retire(self) -> tuple[StableId, ...]:
+        """Undo the attachments of machines that moved away, and return their ids.
+
+        A machine that is here again, or on its way, is left alone; so is one attached anew.
+        """
+        own = self._require_own()
+        retired = []
+        for stable_id, epoch in sorted(self._departed.items()):
+            location, moving = self.view.location(stable_id), self.view.transition(stable_id)
+            is_here = location is not None and location.locator == own.host.locator
+            returns = moving is not None and moving.epoch > epoch
+            if not is_here and not returns:
+                self.interfaces.detach(stable_id, give_back=False)
+                retired.append(stable_id)
+            del self._departed[stable_id]
+        return tuple(retired)
+
+    def state(self, stable_id: StableId) -> EndpointState:
+        """Return what an attached machine may do now."""
+        own = self._require_own()
+        return endpoint_state(
+            self.view.location(stable_id), self.view.transition(stable_id), own.host.locator
+        )
+
+    def take_unwritten(self) -> list[Delta]:
+        """Hand over the deltas that the replica does not hold yet."""
+        taken, self.unwritten = self.unwritten, []
+        return taken
+
+    def endpoints(self) -> tuple[EndpointStatus, ...]:
+        """Return every attachment, by machine."""
+        found = (
+            EndpointStatus(machine, self.interfaces.ifindex(machine), self.state(stable_id))
+            for stable_id, machine in self.interfaces.attached.items()
+        )
+        return tuple(sorted(found, key=lambda status: status.attached.machine))
+
+    def status(self) -> EngineStatus:
+        """Return what the engine knows of itself, with the kernel's counters."""
+        capacities = self._kernel.capacities()
+        is_up = self._own is not None
+        return EngineStatus(
+            own=self._own,
+            wireguard=self._wireguard,
+            mtu_bytes=self._mtu_bytes,
+            endpoints=self.endpoints() if is_up else (),
+            counters=self._kernel.datapath.counters() if is_up else {},
+            maps={
+                "location": (self.view.count_locations(), capacities.locations),
+                "transition": (self.view.count_transitions(), capacities.transitions),
+                "endpoint": (len(self.interfaces.attached) + is_up, capacities.endpoints),
+            },
+            kernel_writes=self._kernel.writes,
+        )
+
+    def mesh_ifindex(self) -> int | None:
+        """Return the WireGuard interface's index; None while there is none."""
+        return self._kernel.mesh.ifindex()
+
+    def close(self) -> None:
+        """Let go of the kernel's handles; what is attached stays attached."""
+        self._kernel.datapath.close()
+        self._kernel.links.close()
+
+    def _require_own(self) -> OwnHost:
+        assert self._own is not None, "take_place comes first"
+        return self._own
+
+    def _ensure_mesh(self, own: OwnHost) -> bool:
+        """Return whether the WireGuard interface had to be made."""
+        kernel = self._kernel
+        if not self._mtu_bytes:
+            self._mtu_bytes = inner_mtu(kernel.links.underlay_mtu(self._config.endpoint.address))
+        before = kernel.mesh.ifindex()
+        self._wireguard = kernel.mesh.ensure(self._config.endpoint.port, self._mtu_bytes)
+        ifindex = kernel.mesh.ifindex()
+        if ifindex is None:
+            raise DataplaneError(
+                "bring up", f"interface {self._config.mesh_interface}", "it vanished at once"
+            )
+        kernel.writes += ifindex != before
+        kernel.datapath.load(
+            Constants(own.fleet, own.host.locator, own.host.stable_id, self._mtu_bytes, ifindex)
+        )
+        kernel.writes += kernel.datapath.attach(ifindex, Attachment.MESH)
+        return ifindex != before
+
+    def _ensure_interfaces(
+        self, own: OwnHost
+    ) -> tuple[dict[StableId, EndpointBinding], dict[str, str]]:
+        name = self._config.host_interface
+        kernel = self._kernel
+        address = stable_address(own.fleet, own.host.stable_id)
+        kernel.writes += kernel.links.find(name) is None
+        host_side, gateway_side = kernel.links.ensure_host_interface(
+            name, address, own.fleet.prefix, self._mtu_bytes
+        )
+        kernel.writes += kernel.datapath.attach(gateway_side.ifindex, Attachment.HOST)
+        bindings, missing = self.interfaces.ensure(own.fleet, self._mtu_bytes)
+        bindings[own.host.stable_id] = EndpointBinding(
+            gateway_side.ifindex, host_side.mac, is_peer=False
+        )
+        return bindings, missing
+
+    def _ensure_peers(self, own: OwnHost, *, is_new: bool) -> None:
+        """Before a whole view, a peer that only the kernel knows must not be lost."""
+        hosts = [host for host in self.view.hosts.values() if host.name != own.host.name]
+        known = {host.public_key for host in hosts}
+        if (
+            is_new
+            or self._is_whole
+            or all(peer.public_key in known for peer in self._kernel.mesh.observe())
+        ):
+            self._kernel.ensure_peers(hosts, is_new=is_new)
+
+    def _ensure_tables(self, bindings: dict[StableId, EndpointBinding]) -> None:
+        operations = plan_tables(
+            Tables(self.view.locations(), self.view.transitions(), bindings),
+            self._kernel.observe(),
+            may_prune=self._is_whole,
+            now_ns=self._kernel.boottime_ns(),
+            refresh_below_ns=REFRESH_BELOW_NS,
+        )
+        self._kernel.apply(operations, self.interfaces.activate)

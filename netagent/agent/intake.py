@@ -1,0 +1,139 @@
+"""Takes batches: kernel first, then the answer to control, then what may wait.
+
+The answer goes out once the kernel holds the batch. Then the attachments of machines that have
+moved away are undone, and the replica is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+
+from netagent.agent.attached import AttachedMachine
+from netagent.agent.auditor import Auditor
+from netagent.agent.conditions import Code, Conditions
+from netagent.agent.engine import Engine, OwnHost
+from netagent.agent.replica import Replica
+from netagent.agent.worker import Worker
+from netagent.model.addresses import StableId
+from netagent.model.errors import DataplaneError, ExhaustedError, InvalidError
+from netagent.reconcile.batch import Batch
+from netagent.reconcile.view import Delta
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """What changes intent goes through here: batches, attachments, this host's own place.
+
+    kernel_worker owns the engine, replica_worker the replica.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        kernel_worker: Worker,
+        replica: Replica,
+        replica_worker: Worker,
+        auditor: Auditor,
+        conditions: Conditions,
+    ) -> None:
+        self._engine = engine
+        self._kernel_worker = kernel_worker
+        self._replica = replica
+        self._replica_worker = replica_worker
+        self._auditor = auditor
+        self._conditions = conditions
+        self._own: OwnHost | None = None
+        self._unwritten: list[Delta] = []
+        self._detached: set[StableId] = set()
+
+    @property
+    def own(self) -> OwnHost | None:
+        """Who this host is; None before the first contact with control."""
+        return self._own
+
+    async def restore(self) -> None:
+        """Start from the replica."""
+        held = await self._replica_worker.run(self._replica.read)
+        if held.own is None:
+            return
+        await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
+        await self._take_place(held.own)
+        log.info(
+            "started from the replica revision=%d hosts=%d locations=%d attachments=%d",
+            held.view.revision,
+            len(held.view.hosts),
+            held.view.count_locations(),
+            len(held.attached),
+        )
+
+    async def register(self, own: OwnHost) -> None:
+        """Take what control says of this host; returns when the data path stands."""
+        if own != self._own:
+            await self._take_place(own)
+            await self._replica_worker.run(self._replica.write_own, own)
+        await self._auditor.wait_until_clean()
+
+    async def take(self, batch: Batch) -> str | None:
+        """Bring the kernel to a batch; return why not when it cannot be taken.
+
+        A failure of the kernel is tried again until it is mended or this is cancelled.
+        """
+        began_s = time.monotonic()
+        try:
+            await self._kernel_worker.run(self._engine.take_batch, batch)
+        except (InvalidError, ExhaustedError) as error:
+            self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
+            return str(error)
+        except DataplaneError as error:
+            self._conditions.set(Code.RECONCILE_FAILING, str(error))
+            self._auditor.request(expects_writes=True)
+            await self._auditor.wait_until_clean()
+        self._conditions.clear(Code.BATCH_REJECTED)
+        lasted_s = time.monotonic() - began_s
+        log.debug("batch applied revision=%d lasted_ms=%.2f", batch.revision, lasted_s * 1000)
+        return None
+
+    async def finish(self) -> None:
+        """Do what may wait until after the answer: retire, and write the replica."""
+        try:
+            retired = await self._kernel_worker.run(self._engine.retire)
+        except DataplaneError as error:
+            log.warning("cannot retire an interface detail=%r", str(error))
+            self._auditor.request(expects_writes=True)
+        else:
+            self._detached.update(retired)
+        self._unwritten += await self._kernel_worker.run(self._engine.take_unwritten)
+        await self._flush()
+
+    async def keep(self, machine: AttachedMachine) -> None:
+        """Record an attachment before it is made, so that a crash in between leaves no orphan."""
+        assert self._own is not None
+        self._detached.discard(machine.stable_id)
+        await self._replica_worker.run(self._replica.write_attached, self._own.fleet, machine)
+
+    async def forget(self, stable_id: StableId) -> None:
+        """Drop the record of an attachment."""
+        assert self._own is not None
+        await self._replica_worker.run(self._replica.delete_attached, self._own.fleet, stable_id)
+
+    async def _take_place(self, own: OwnHost) -> None:
+        self._own = own
+        await self._kernel_worker.run(self._engine.take_place, own)
+        self._auditor.request(expects_writes=True)
+
+    async def _flush(self) -> None:
+        assert self._own is not None
+        try:
+            while self._unwritten:
+                await self._replica_worker.run(
+                    self._replica.write_delta, self._own.fleet, self._unwritten[0], self._detached
+                )
+                del self._unwritten[0]
+                self._detached.clear()
+        except sqlite3.Error as error:
+            self._conditions.set(Code.REPLICA_FAILING, f"cannot write the replica: {error}")
+        else:
+            self._conditions.clear(Code.REPLICA_FAILING)

@@ -1,0 +1,97 @@
+"""The interfaces of attached machines: made, filtered, bound to their ids, taken away."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+from netagent.agent.attached import AttachedMachine
+from netagent.agent.kernel import Kernel
+from netagent.dataplane.datapath import Attachment
+from netagent.dataplane.links import Link
+from netagent.model.addresses import Fleet, StableId, stable_address
+from netagent.model.errors import DataplaneError
+from netagent.reconcile.operations import EndpointBinding, RemoveEndpoints, SetEndpoints
+
+
+class Interfaces:
+    """Keeps an interface, a filter and an endpoint row for each of `attached`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.attached: dict[StableId, AttachedMachine] = {}
+
+    def attach(
+        self, machine: AttachedMachine, address: IPv6Address, mtu_bytes: int
+    ) -> EndpointBinding:
+        """Attach one machine now; idempotent.
+
+        The filter comes before the row: nothing is delivered to an interface that is not watched.
+        """
+        link = self._make(machine, address, mtu_bytes)
+        binding = self._bind(machine, link)
+        if self._kernel.observe_endpoint(machine.stable_id) != binding:
+            self._kernel.apply((SetEndpoints({machine.stable_id: binding}),), self.activate)
+        self.attached[machine.stable_id] = machine
+        return binding
+
+    def detach(self, stable_id: StableId, *, give_back: bool) -> None:
+        """Take the row away, and the interface if we made it.
+
+        give_back: take our filter off an interface that was there before. Otherwise it stays and
+        drops what the machine still sends, which would else reach the host's own stack.
+        """
+        machine = self.attached.get(stable_id)
+        if machine is None:
+            return
+        self._kernel.apply((RemoveEndpoints((stable_id,)),), self.activate)
+        if machine.netns is not None:
+            self._kernel.writes += self._kernel.links.remove(machine.interface)
+        elif give_back and (link := self._kernel.links.find(machine.interface)):
+            self._kernel.writes += self._kernel.datapath.detach(link.ifindex)
+        del self.attached[stable_id]
+
+    def ensure(
+        self, fleet: Fleet, mtu_bytes: int
+    ) -> tuple[dict[StableId, EndpointBinding], dict[str, str]]:
+        """Bring every attachment's interface and filter back.
+
+        Returns the bindings of those that have an interface, and machine -> why for the others.
+        """
+        bindings: dict[StableId, EndpointBinding] = {}
+        missing: dict[str, str] = {}
+        for stable_id, machine in sorted(self.attached.items()):
+            try:
+                link = self._kernel.links.find(machine.interface)
+                if link is None:
+                    link = self._make(machine, stable_address(fleet, stable_id), mtu_bytes)
+                    self._kernel.writes += 1
+                bindings[stable_id] = self._bind(machine, link)
+            except DataplaneError as error:
+                missing[machine.machine] = str(error)
+        return bindings, missing
+
+    def activate(self, stable_id: StableId) -> bool:
+        """Lead the machine's default route through its interface here; False when so already.
+
+        An interface that was there before is the machine's only one and needs nothing.
+        """
+        machine = self.attached[stable_id]
+        if machine.netns is None:
+            return False
+        return self._kernel.links.activate_machine_interface(machine.interface, machine.netns)
+
+    def ifindex(self, machine: AttachedMachine) -> int:
+        """Return the index of a machine's interface; 0 while it is missing."""
+        link = self._kernel.links.find(machine.interface)
+        return link.ifindex if link else 0
+
+    def _make(self, machine: AttachedMachine, address: IPv6Address, mtu_bytes: int) -> Link:
+        if machine.netns is None:
+            return self._kernel.links.prepare_existing_interface(machine.interface)
+        return self._kernel.links.make_machine_interface(
+            machine.interface, machine.netns, address, machine.mac, mtu_bytes
+        )
+
+    def _bind(self, machine: AttachedMachine, link: Link) -> EndpointBinding:
+        self._kernel.writes += self._kernel.datapath.attach(link.ifindex, Attachment.MACHINE)
+        return EndpointBinding(link.ifindex, machine.mac, is_peer=machine.netns is not None)

@@ -1,0 +1,146 @@
+"""Applies planned operations to the kernel, and counts what it writes.
+
+The count is how "running it twice changes nothing" is seen: an agent that adopts everything after a
+restart ends with the count it began with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from netagent.agent.ports import DatapathPort, LinksPort, MeshPort
+from netagent.dataplane.abi import EndpointRow, TransitionRow
+from netagent.dataplane.wireguard import PeerConfig
+from netagent.model.addresses import StableId, locator_network
+from netagent.model.fleet import Host, Transition
+from netagent.reconcile.delta import Capacities
+from netagent.reconcile.operations import (
+    Activate,
+    EndpointBinding,
+    Operation,
+    RemoveEndpoints,
+    RemoveLocations,
+    RemoveTransitions,
+    SetEndpoints,
+    SetLocations,
+    SetPeers,
+    SetTransitions,
+)
+from netagent.reconcile.plan import HeldTransition, ObservedTables
+
+TRANSITION_LIFETIME_NS = 60_000_000_000
+"""How long a transition holds when nobody refreshes it."""
+
+
+class Kernel:
+    """The three handles of the data path. Every method runs on the thread that owns them.
+
+    boottime_ns: reads CLOCK_BOOTTIME. writes: rows, filters, links and peer lists written so far;
+    a deadline that is only moved on does not count.
+    """
+
+    def __init__(
+        self,
+        datapath: DatapathPort,
+        links: LinksPort,
+        mesh: MeshPort,
+        boottime_ns: Callable[[], int],
+    ) -> None:
+        self.datapath = datapath
+        self.links = links
+        self.mesh = mesh
+        self.boottime_ns = boottime_ns
+        self.writes = 0
+
+    def capacities(self) -> Capacities:
+        """Return how many rows each table takes."""
+        return Capacities(
+            locations=self.datapath.location.capacity,
+            transitions=self.datapath.transition.capacity,
+            endpoints=self.datapath.endpoint.capacity,
+        )
+
+    def observe(self) -> ObservedTables:
+        """Read the three tables whole."""
+        return ObservedTables(
+            locations=self.datapath.location.items(),
+            transitions={
+                stable_id: HeldTransition(
+                    Transition(row.source, row.destination, row.epoch), row.deadline_ns
+                )
+                for stable_id, row in self.datapath.transition.items().items()
+            },
+            endpoints={
+                stable_id: EndpointBinding(row.ifindex, row.mac, row.is_peer)
+                for stable_id, row in self.datapath.endpoint.items().items()
+            },
+        )
+
+    def apply(self, operations: Iterable[Operation], activate: Callable[[StableId], bool]) -> None:
+        """Apply operations in the order given; DataplaneError at the first that fails.
+
+        activate: makes one machine's interface here the one it sends through; False when it was.
+        """
+        for operation in operations:
+            self._apply(operation, activate)
+
+    def observe_endpoint(self, stable_id: StableId) -> EndpointBinding | None:
+        """Read one row of the endpoint table."""
+        row = self.datapath.endpoint.get(stable_id)
+        return EndpointBinding(row.ifindex, row.mac, row.is_peer) if row else None
+
+    def ensure_peers(self, hosts: Iterable[Host], *, is_new: bool) -> None:
+        """Compare WireGuard's own list with `hosts`, and make it that.
+
+        is_new: the interface has just been made and has not even a key.
+        """
+        peers = _peers(hosts)
+        if is_new or not self.mesh.is_applied(peers):
+            self.mesh.forget()
+            self.writes += self.mesh.apply(peers)
+
+    def _apply(self, operation: Operation, activate: Callable[[StableId], bool]) -> None:
+        datapath = self.datapath
+        match operation:
+            case SetLocations(rows=locations):
+                datapath.location.update(locations)
+                self.writes += len(locations)
+            case Activate(ids=ids):
+                self.writes += sum(activate(stable_id) for stable_id in ids)
+            case SetTransitions(rows=transitions, is_refresh=is_refresh):
+                datapath.transition.update(self._with_deadline(transitions.items()))
+                self.writes += 0 if is_refresh else len(transitions)
+            case SetEndpoints(rows=endpoints):
+                datapath.endpoint.update(
+                    {
+                        stable_id: EndpointRow(row.ifindex, row.mac, row.is_peer)
+                        for stable_id, row in endpoints.items()
+                    }
+                )
+                self.writes += len(endpoints)
+            case SetPeers(hosts=hosts):
+                self.writes += self.mesh.apply(_peers(hosts))
+            case RemoveLocations(ids=ids):
+                datapath.location.delete(ids)
+                self.writes += len(ids)
+            case RemoveTransitions(ids=ids):
+                datapath.transition.delete(ids)
+                self.writes += len(ids)
+            case RemoveEndpoints(ids=ids):
+                datapath.endpoint.delete(ids)
+                self.writes += len(ids)
+
+    def _with_deadline(
+        self, rows: Iterable[tuple[StableId, Transition]]
+    ) -> dict[StableId, TransitionRow]:
+        deadline_ns = self.boottime_ns() + TRANSITION_LIFETIME_NS
+        return {
+            stable_id: TransitionRow(row.source, row.destination, deadline_ns, row.epoch)
+            for stable_id, row in rows
+        }
+
+
+def _peers(hosts: Iterable[Host]) -> list[PeerConfig]:
+    return [
+        PeerConfig(host.public_key, host.endpoint, locator_network(host.locator)) for host in hosts
+    ]

@@ -1,0 +1,76 @@
+"""The schema of the replica: a published interface, see docs/replica.md.
+
+Addresses are text in the form of RFC 5952, so that plain SQL is of use. A change that could break a
+reader raises SCHEMA_VERSION and is noted in the changelog.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hosts (
+    name TEXT PRIMARY KEY,
+    region INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    address TEXT NOT NULL UNIQUE,
+    locator TEXT NOT NULL UNIQUE,
+    endpoint_address TEXT NOT NULL,
+    endpoint_port INTEGER NOT NULL,
+    public_key TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE networks (
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE locations (
+    address TEXT PRIMARY KEY,
+    network INTEGER NOT NULL,
+    machine TEXT NOT NULL,
+    locator TEXT NOT NULL,
+    identity INTEGER NOT NULL,
+    epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX locations_by_network ON locations (network, machine);
+
+CREATE TABLE transitions (
+    address TEXT PRIMARY KEY,
+    network INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX transitions_by_network ON transitions (network);
+
+CREATE TABLE attachments (
+    address TEXT PRIMARY KEY,
+    machine TEXT NOT NULL UNIQUE,
+    interface TEXT NOT NULL UNIQUE,
+    mac TEXT NOT NULL,
+    netns TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW machines AS
+SELECT
+    networks.name AS network,
+    locations.machine AS machine,
+    locations.address AS address,
+    hosts.name AS host,
+    locations.identity AS identity,
+    locations.epoch AS epoch,
+    coalesce(hosts.name = (SELECT value FROM meta WHERE key = 'host'), 0) AS is_here,
+    transitions.address IS NOT NULL AS is_moving
+FROM locations
+JOIN networks ON networks.number = locations.network
+LEFT JOIN hosts ON hosts.locator = locations.locator
+LEFT JOIN transitions ON transitions.address = locations.address;
+"""
