@@ -1,0 +1,126 @@
+"""Between messages and the model: rows of location and transition tables, columns on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from netagent.api.control.v1 import sync_service_pb2
+from netagent.model.addresses import Locator, StableId
+from netagent.model.errors import InvalidError
+from netagent.model.fleet import Identity, Location, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class LocationRows:
+    """Changes of one network's location table.
+
+    whole: the rows replace all that the agent holds of the network (more parts may follow).
+    rows: id, where it is, name of the machine.
+    removed: ids that have no location any more, and the epoch they had.
+    """
+
+    network: int
+    network_name: str
+    whole: bool
+    rows: Sequence[tuple[StableId, Location, str]] = ()
+    removed: Sequence[tuple[StableId, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRows:
+    """Changes of one network's transition table; fields as in LocationRows."""
+
+    network: int
+    whole: bool
+    rows: Sequence[tuple[StableId, Transition]] = ()
+    removed: Sequence[tuple[StableId, int]] = ()
+
+
+def locations_to_message(table: LocationRows) -> sync_service_pb2.LocationTable:
+    """Return location rows as a message."""
+    return sync_service_pb2.LocationTable(
+        network=table.network,
+        network_name=table.network_name,
+        whole=table.whole,
+        ids=[stable_id for stable_id, _, _ in table.rows],
+        locators=[location.locator for _, location, _ in table.rows],
+        identities=[location.identity for _, location, _ in table.rows],
+        epochs=[location.epoch for _, location, _ in table.rows],
+        names=[name for _, _, name in table.rows],
+        removed_ids=[stable_id for stable_id, _ in table.removed],
+        removed_epochs=[epoch for _, epoch in table.removed],
+    )
+
+
+def locations_from_message(message: sync_service_pb2.LocationTable) -> LocationRows:
+    """Return location rows; InvalidError when the columns are not of equal length."""
+    _check_columns(
+        "locations",
+        message.ids,
+        message.locators,
+        message.identities,
+        message.epochs,
+        message.names,
+    )
+    _check_columns("locations.removed", message.removed_ids, message.removed_epochs)
+    rows = zip(
+        message.ids,
+        message.locators,
+        message.identities,
+        message.epochs,
+        message.names,
+        strict=True,
+    )
+    return LocationRows(
+        network=message.network,
+        network_name=message.network_name,
+        whole=message.whole,
+        rows=[
+            (StableId(stable_id), Location(Locator(locator), Identity(identity), epoch), name)
+            for stable_id, locator, identity, epoch, name in rows
+        ],
+        removed=_removed(message.removed_ids, message.removed_epochs),
+    )
+
+
+def transitions_to_message(table: TransitionRows) -> sync_service_pb2.TransitionTable:
+    """Return transition rows as a message."""
+    return sync_service_pb2.TransitionTable(
+        network=table.network,
+        whole=table.whole,
+        ids=[stable_id for stable_id, _ in table.rows],
+        sources=[transition.source for _, transition in table.rows],
+        destinations=[transition.destination for _, transition in table.rows],
+        epochs=[transition.epoch for _, transition in table.rows],
+        removed_ids=[stable_id for stable_id, _ in table.removed],
+        removed_epochs=[epoch for _, epoch in table.removed],
+    )
+
+
+def transitions_from_message(message: sync_service_pb2.TransitionTable) -> TransitionRows:
+    """Return transition rows; InvalidError when the columns are not of equal length."""
+    _check_columns(
+        "transitions", message.ids, message.sources, message.destinations, message.epochs
+    )
+    _check_columns("transitions.removed", message.removed_ids, message.removed_epochs)
+    rows = zip(message.ids, message.sources, message.destinations, message.epochs, strict=True)
+    return TransitionRows(
+        network=message.network,
+        whole=message.whole,
+        rows=[
+            (StableId(stable_id), Transition(Locator(source), Locator(destination), epoch))
+            for stable_id, source, destination, epoch in rows
+        ],
+        removed=_removed(message.removed_ids, message.removed_epochs),
+    )
+
+
+def _removed(ids: Sequence[int], epochs: Sequence[int]) -> list[tuple[StableId, int]]:
+    return [(StableId(stable_id), epoch) for stable_id, epoch in zip(ids, epochs, strict=True)]
+
+
+def _check_columns(field: str, *columns: Sequence[object]) -> None:
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) > 1:
+        raise InvalidError(field, f"columns of unequal length: {lengths}")

@@ -1,0 +1,77 @@
+"""Where control may listen: a unix socket or loopback, anywhere else only when told so loudly."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+from ipaddress import ip_address
+from pathlib import Path
+
+from netagent.control.logging import log_event
+from netagent.model.errors import ConfigError, StateError, UnavailableError
+
+_UNIX = "unix://"
+
+
+def prepare_listen(listen: str, *, is_insecure: bool) -> str:
+    """Check an address, make what it needs, and return it as gRPC takes it.
+
+    listen: unix:///PATH or HOST:PORT with a literal address. For a socket its directory is made
+    and a socket that a dead process has left is removed.
+    Raises ConfigError, and StateError while a living process listens on the socket.
+    """
+    if listen.startswith("unix:"):
+        path = Path(listen.removeprefix(_UNIX))
+        if not listen.startswith(_UNIX) or not path.is_absolute() or len(os.fsencode(path)) > 107:
+            raise ConfigError(
+                f"listen: {listen} is not unix:///PATH with an absolute path of at most 107 bytes"
+            )
+        _prepare_socket(path)
+        return listen
+    host, separator, port = listen.rpartition(":")
+    try:
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+        is_port = port.isascii() and port.isdecimal() and int(port) <= 0xFFFF
+    except ValueError:
+        address, is_port = None, False
+    if not separator or address is None or not is_port:
+        raise ConfigError(
+            f"listen: {listen} is neither unix:///PATH nor ADDRESS:PORT with a literal address"
+        )
+    if not address.is_loopback:
+        if not is_insecure:
+            raise ConfigError(
+                f"listen: {listen} is not loopback, and whoever reaches it would control the fleet"
+                " without any authentication; use a unix socket or loopback, or allow it with"
+                " --insecure"
+            )
+        log_event(
+            logging.WARNING,
+            "INSECURE: control listens without authentication and encryption; whoever reaches"
+            " this address controls the fleet",
+            listen=listen,
+        )
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _prepare_socket(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UnavailableError(f"listen: cannot use {path.parent}: {error.strerror}") from error
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"listen: {path} exists and is no socket; remove it or choose another")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise UnavailableError(f"listen: cannot probe {path}: {error.strerror}") from error
+    raise StateError(f"listen: another process listens on {path}; stop it first")

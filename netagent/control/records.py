@@ -1,0 +1,180 @@
+"""Records as they stand in the store: JSON, one object a key.
+
+Decoding takes only what encoding wrote; a record that does not decode is a StoreFormatError, never
+a default.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import IPv6Network, ip_address
+from typing import Any
+
+from netagent.model.addresses import HOST_NETWORK, Fleet, StableId, make_id, make_locator
+from netagent.model.errors import NetagentError
+from netagent.model.fleet import Endpoint, Host, Identity, Machine, Move, MovePhase, Network
+
+
+class StoreFormatError(NetagentError):
+    """The store holds something that this release did not write."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRecord:
+    """A machine and the move it is on; move_id is None while it does not move."""
+
+    machine: Machine
+    move_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRecord:
+    """A move, and the hosts that its phases' bounds have overtaken."""
+
+    move: Move
+    prepare_lagging: tuple[str, ...] = ()
+    settle_lagging: tuple[str, ...] = ()
+
+
+def encode_fleet(fleet: Fleet) -> bytes:
+    """Return the fleet as it is stored."""
+    return _encode(fleet_id=fleet.fleet_id, prefix=str(fleet.prefix), locator_top=fleet.locator_top)
+
+
+def decode_fleet(value: bytes) -> Fleet:
+    """Return the fleet from what is stored."""
+    fields = _decode(value, "fleet")
+    return Fleet(fields["fleet_id"], IPv6Network(fields["prefix"]), fields["locator_top"])
+
+
+def make_host(
+    fleet: Fleet, name: str, region: int, number: int, public_key: bytes, endpoint: Endpoint
+) -> Host:
+    """Return a host with what follows from its numbers: stable id and locator."""
+    return Host(
+        name=name,
+        region=region,
+        number=number,
+        public_key=public_key,
+        endpoint=endpoint,
+        stable_id=make_id(HOST_NETWORK, region, number),
+        locator=make_locator(fleet, region, number),
+    )
+
+
+def encode_host(host: Host) -> bytes:
+    """Return a host as it is stored."""
+    return _encode(
+        region=host.region,
+        number=host.number,
+        public_key=host.public_key.hex(),
+        address=str(host.endpoint.address),
+        port=host.endpoint.port,
+    )
+
+
+def decode_host(fleet: Fleet, name: str, value: bytes) -> Host:
+    """Return a host from what is stored."""
+    fields = _decode(value, f"host {name}")
+    return make_host(
+        fleet,
+        name,
+        fields["region"],
+        fields["number"],
+        bytes.fromhex(fields["public_key"]),
+        Endpoint(ip_address(fields["address"]), fields["port"]),
+    )
+
+
+def encode_network(network: Network) -> bytes:
+    """Return a network as it is stored."""
+    return _encode(number=network.number)
+
+
+def decode_network(name: str, value: bytes) -> Network:
+    """Return a network from what is stored."""
+    return Network(name, _decode(value, f"network {name}")["number"])
+
+
+def encode_machine(record: MachineRecord) -> bytes:
+    """Return a machine as it is stored."""
+    machine = record.machine
+    return _encode(
+        id=machine.stable_id,
+        identity=machine.identity,
+        labels=dict(machine.labels),
+        host=machine.host,
+        epoch=machine.epoch,
+        move=record.move_id,
+    )
+
+
+def decode_machine(path: str, value: bytes) -> MachineRecord:
+    """Return a machine from what is stored. path: NETWORK/NAME."""
+    fields = _decode(value, f"machine {path}")
+    network, _, name = path.partition("/")
+    machine = Machine(
+        network=network,
+        name=name,
+        stable_id=StableId(fields["id"]),
+        identity=Identity(fields["identity"]),
+        labels=fields["labels"],
+        host=fields["host"],
+        epoch=fields["epoch"],
+    )
+    return MachineRecord(machine, fields["move"])
+
+
+def encode_move(record: MoveRecord) -> bytes:
+    """Return a move as it is stored."""
+    move = record.move
+    return _encode(
+        machine=move.machine,
+        id=move.stable_id,
+        source=move.source,
+        destination=move.destination,
+        epoch=move.epoch,
+        phase=move.phase.value,
+        prepare_lagging=list(record.prepare_lagging),
+        settle_lagging=list(record.settle_lagging),
+    )
+
+
+def decode_move(move_id: str, value: bytes) -> MoveRecord:
+    """Return a move from what is stored."""
+    fields = _decode(value, f"move {move_id}")
+    move = Move(
+        move_id=move_id,
+        machine=fields["machine"],
+        stable_id=StableId(fields["id"]),
+        source=fields["source"],
+        destination=fields["destination"],
+        epoch=fields["epoch"],
+        phase=MovePhase(fields["phase"]),
+    )
+    return MoveRecord(move, tuple(fields["prepare_lagging"]), tuple(fields["settle_lagging"]))
+
+
+def encode_number(number: int) -> bytes:
+    """Return a number (cursor, identity) as it is stored."""
+    return str(number).encode()
+
+
+def decode_number(value: bytes) -> int:
+    """Return a number from what is stored."""
+    return int(value)
+
+
+def _encode(**fields: object) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _decode(value: bytes, what: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(value)
+    except ValueError as error:
+        raise StoreFormatError(f"{what}: not JSON") from error
+    if not isinstance(fields, dict):
+        raise StoreFormatError(f"{what}: not an object")
+    return fields

@@ -1,0 +1,118 @@
+"""Who is connected, and what each has yet to be told.
+
+Listens to the view; a change costs one set insertion for each agent that needs it, and nothing for
+the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from netagent.control.outbox import Outbox
+from netagent.control.view import View
+from netagent.model.addresses import StableId
+from netagent.model.errors import ConflictError, NetagentError, NotFoundError
+
+
+class Session:
+    """One agent's stream. `ended` is set with the reason when it has to end."""
+
+    def __init__(self, host: str) -> None:
+        self.outbox = Outbox(host)
+        self.wake = asyncio.Event()
+        self.ended: asyncio.Future[NetagentError] = asyncio.get_running_loop().create_future()
+
+    def end(self, reason: NetagentError) -> None:
+        """Ask the stream to end."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+class SyncHub:
+    """All sessions of this process.
+
+    on_progress: told the host whenever it has applied something, has come, or has left.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._sessions: dict[str, Session] = {}
+        self._touched: set[Session] = set()
+        self.on_progress: list[Callable[[str], None]] = []
+        view.listeners.append(self)
+
+    def open(self, host: str, revision: int, networks: Iterable[int]) -> tuple[Session, bool]:
+        """Begin a session, ending an older one of the same host; returns whether by snapshot."""
+        older = self._sessions.get(host)
+        if older is not None:
+            older.end(ConflictError(f"hello.host: a newer stream of host {host} took over"))
+        session = Session(host)
+        is_snapshot = session.outbox.begin(self._view, revision, networks)
+        self._sessions[host] = session
+        session.wake.set()
+        self._progress(host)
+        return session, is_snapshot
+
+    def close(self, session: Session) -> None:
+        """End a session whose stream is gone."""
+        host = session.outbox.host
+        if self._sessions.get(host) is session:
+            del self._sessions[host]
+            self._progress(host)
+
+    def close_all(self, reason: NetagentError) -> None:
+        """Ask every stream to end."""
+        for session in self._sessions.values():
+            session.end(reason)
+
+    def confirmed(self, session: Session) -> None:
+        """Go on after an answer to a batch."""
+        session.wake.set()
+        self._progress(session.outbox.host)
+
+    def is_connected(self, host: str) -> bool:
+        """Whether a host's agent holds a stream."""
+        return host in self._sessions
+
+    def applied_revision(self, host: str) -> int | None:
+        """Return the newest revision of which a host holds all it needs; None: not connected."""
+        session = self._sessions.get(host)
+        return session.outbox.in_step_with(self._view) if session is not None else None
+
+    def host_changed(self, name: str) -> None:
+        """See Listener."""
+        for session in self._sessions.values():
+            session.outbox.add_host(name)
+        self._touched.update(self._sessions.values())
+        if name in self._sessions and name not in self._view.hosts:
+            self._sessions[name].end(NotFoundError(f"hello.host: host {name} has been removed"))
+
+    def row_changed(self, network: int, stable_id: StableId) -> None:
+        """See Listener."""
+        for host in self._view.hosts_by_interest.get(network, ()):
+            session = self._sessions.get(host)
+            if session is not None:
+                session.outbox.add_row(network, stable_id)
+                self._touched.add(session)
+
+    def interest_changed(self, host: str, network: int) -> None:
+        """See Listener."""
+        session = self._sessions.get(host)
+        if session is not None:
+            is_needed = host in self._view.hosts_by_interest.get(network, ())
+            session.outbox.add_interest(network, is_needed=is_needed)
+            self._touched.add(session)
+
+    def move_changed(self, move_id: str) -> None:
+        """See Listener; what agents need of a move are its rows."""
+
+    def revision_reached(self, revision: int) -> None:
+        """See Listener: only now, so that no batch holds half of a revision."""
+        for session in self._touched:
+            session.wake.set()
+        self._touched.clear()
+
+    def _progress(self, host: str) -> None:
+        for tell in self.on_progress:
+            tell(host)

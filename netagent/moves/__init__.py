@@ -1,0 +1,1 @@
+"""The state machine of a move: pure, no I/O, no clock."""

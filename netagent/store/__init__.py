@@ -1,0 +1,1 @@
+"""Revisioned key-value stores behind one contract; knows nothing of what the values mean."""
