@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -50,14 +50,14 @@ def endpoint_state(
     return EndpointState.FENCED
 
 
-def interface_name(stable_id: StableId, machine: str, taken: Collection[str]) -> str:
+def interface_name(stable_id: StableId, machine: str, is_taken: Callable[[str], bool]) -> str:
     """Return the name of a machine's host-side interface: at most 15 bytes.
 
     `na-` and the machine's name where that fits and is free; else `na` and the id in base 32, which
     is free for certain.
     """
     readable = INTERFACE_PREFIX + machine.rpartition("/")[2]
-    if len(readable) <= INTERFACE_NAME_MAX and readable not in taken:
+    if len(readable) <= INTERFACE_NAME_MAX and not is_taken(readable):
         return readable
     digits = base64.b32encode(stable_id.to_bytes(8, "big")).decode().rstrip("=").lower()
     return "na" + digits

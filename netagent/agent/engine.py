@@ -103,6 +103,7 @@ class Engine:
         self._wireguard = ""
         self._mtu_bytes = config.mtu_bytes or 0
         self._departed: dict[StableId, int] = {}
+        self._missing: set[str] = set()
         self.view = View()
         self.interfaces = Interfaces(kernel)
         self.applied_revision = 0
@@ -149,6 +150,11 @@ class Engine:
         before = self._kernel.writes
         is_new = self._ensure_mesh(own)
         bindings, missing = self._ensure_interfaces(own)
+        self._missing = {
+            machine.interface
+            for machine in self.interfaces.attached.values()
+            if machine.machine in missing
+        }
         self._ensure_peers(own, is_new=is_new)
         self._ensure_tables(bindings)
         for stable_id in sorted(self.interfaces.attached):
@@ -167,6 +173,19 @@ class Engine:
         if self.state(machine.stable_id) is EndpointState.LIVE:
             self._kernel.writes += self.interfaces.activate(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
+
+    def abandon(self, machine: AttachedMachine) -> None:
+        """Leave nothing of an attachment that failed half-way."""
+        self.interfaces.clear(machine, give_back=True)
+
+    def has_interface(self, name: str) -> bool:
+        """Whether the host has an interface of that name."""
+        return self._kernel.links.find(name) is not None
+
+    def is_taken(self, name: str) -> bool:
+        """Whether an interface has that name, or is to have it again."""
+        names = {machine.interface for machine in self.interfaces.attached.values()}
+        return name in names or self.has_interface(name)
 
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""
@@ -196,6 +215,10 @@ class Engine:
         return endpoint_state(
             self.view.location(stable_id), self.view.transition(stable_id), own.host.locator
         )
+
+    def position(self) -> tuple[int, tuple[int, ...]]:
+        """Return the newest revision that the kernel holds, and the networks held."""
+        return self.applied_revision, tuple(sorted(self.view.networks))
 
     def take_unwritten(self) -> list[Delta]:
         """Hand over the deltas that the replica does not hold yet."""
@@ -232,10 +255,19 @@ class Engine:
         """Return the WireGuard interface's index; None while there is none."""
         return self._kernel.mesh.ifindex()
 
-    def close(self) -> None:
-        """Let go of the kernel's handles; what is attached stays attached."""
-        self._kernel.datapath.close()
-        self._kernel.links.close()
+    def hosts_by_key(self) -> dict[bytes, Host]:
+        """Return the hosts of the fleet by public key."""
+        return {host.public_key: host for host in self.view.hosts.values()}
+
+    def concerns(self, interface: str, *, is_gone: bool) -> bool:
+        """Whether an event of that interface may need mending. Any thread may ask."""
+        if not interface:
+            return True
+        own = (self._config.mesh_interface, self._config.host_interface)
+        if is_gone and interface in (*own, f"{self._config.host_interface}-gw"):
+            return True
+        machines = {machine.interface for machine in tuple(self.interfaces.attached.values())}
+        return interface in machines and is_gone is not (interface in self._missing)
 
     def _require_own(self) -> OwnHost:
         assert self._own is not None, "take_place comes first"

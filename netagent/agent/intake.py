@@ -17,7 +17,7 @@ from netagent.agent.engine import Engine, OwnHost
 from netagent.agent.replica import Replica
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId
-from netagent.model.errors import DataplaneError, ExhaustedError, InvalidError
+from netagent.model.errors import DataplaneError, ExhaustedError, InvalidError, StateError
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.view import Delta
 
@@ -70,7 +70,16 @@ class Intake:
         )
 
     async def register(self, own: OwnHost) -> None:
-        """Take what control says of this host; returns when the data path stands."""
+        """Take what control says of this host; returns when the data path stands.
+
+        StateError when this host holds the state of another fleet.
+        """
+        if self._own is not None and own.fleet != self._own.fleet:
+            raise StateError(
+                f"this host holds the state of fleet {self._own.fleet.fleet_id}, control is of"
+                f" fleet {own.fleet.fleet_id}: point the agent at its own control, or stop it and"
+                f" run `netagent agent cleanup`"
+            )
         if own != self._own:
             await self._take_place(own)
             await self._replica_worker.run(self._replica.write_own, own)
@@ -107,6 +116,11 @@ class Intake:
             self._detached.update(retired)
         self._unwritten += await self._kernel_worker.run(self._engine.take_unwritten)
         await self._flush()
+
+    async def position(self) -> tuple[str, int, tuple[int, ...]]:
+        """Return (fleet id or empty, newest revision applied, networks held)."""
+        revision, networks = await self._kernel_worker.run(self._engine.position)
+        return self._own.fleet.fleet_id if self._own else "", revision, networks
 
     async def keep(self, machine: AttachedMachine) -> None:
         """Record an attachment before it is made, so that a crash in between leaves no orphan."""

@@ -43,12 +43,16 @@ class Interfaces:
         machine = self.attached.get(stable_id)
         if machine is None:
             return
-        self._kernel.apply((RemoveEndpoints((stable_id,)),), self.activate)
+        self.clear(machine, give_back=give_back)
+        del self.attached[stable_id]
+
+    def clear(self, machine: AttachedMachine, *, give_back: bool) -> None:
+        """Leave nothing of an attachment in the kernel; as detach, whether it is known or not."""
+        self._kernel.apply((RemoveEndpoints((machine.stable_id,)),), self.activate)
         if machine.netns is not None:
             self._kernel.writes += self._kernel.links.remove(machine.interface)
         elif give_back and (link := self._kernel.links.find(machine.interface)):
             self._kernel.writes += self._kernel.datapath.detach(link.ifindex)
-        del self.attached[stable_id]
 
     def ensure(
         self, fleet: Fleet, mtu_bytes: int

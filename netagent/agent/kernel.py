@@ -52,6 +52,11 @@ class Kernel:
         self.boottime_ns = boottime_ns
         self.writes = 0
 
+    def close(self) -> None:
+        """Let go of the handles; what is attached stays attached."""
+        self.datapath.close()
+        self.links.close()
+
     def capacities(self) -> Capacities:
         """Return how many rows each table takes."""
         return Capacities(

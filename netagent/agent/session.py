@@ -71,11 +71,19 @@ class SyncSession:
         if not response.update.revision:
             return None
         parts, self._parts = self._parts, []
-        is_snapshot, self._is_snapshot = self._is_snapshot, False
         try:
-            return read_batch(self._own, parts, is_snapshot=is_snapshot)
+            return read_batch(self._own, parts, is_snapshot=self._is_snapshot)
         except InvalidError as error:
             return Malformed(response.update.revision, str(error))
+
+    def accept(self, revision: int) -> pb.SyncRequest:
+        """Return the message that the kernel holds the batch; the snapshot has been taken now."""
+        self._is_snapshot = False
+        return pb.SyncRequest(applied=pb.Applied(revision=revision))
+
+    def reject(self, revision: int, reason: str) -> pb.SyncRequest:
+        """Return the message that the batch was not taken; a snapshot is still due after it."""
+        return pb.SyncRequest(rejected=pb.Rejected(revision=revision, reason=reason))
 
     def _receive_welcome(self, welcome: pb.Welcome) -> Welcomed:
         if self._own is not None:
@@ -84,16 +92,6 @@ class SyncSession:
         self._own = OwnHost(fleet, host_from_message(fleet, welcome.host))
         self._is_snapshot = welcome.snapshot
         return Welcomed(self._own, welcome.snapshot)
-
-
-def applied(revision: int) -> pb.SyncRequest:
-    """Return the message that the kernel holds a batch."""
-    return pb.SyncRequest(applied=pb.Applied(revision=revision))
-
-
-def rejected(revision: int, reason: str) -> pb.SyncRequest:
-    """Return the message that a batch was not taken."""
-    return pb.SyncRequest(rejected=pb.Rejected(revision=revision, reason=reason))
 
 
 def read_batch(own: OwnHost, parts: Sequence[pb.Update], *, is_snapshot: bool) -> Batch:

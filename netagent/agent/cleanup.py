@@ -1,0 +1,58 @@
+"""Removes everything that the agent ever made on this host, and nothing else.
+
+What is ours is known by our mark on it, not by records that may be lost: interfaces by their alias,
+filters by their name, pins by their directory.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+
+from netagent.agent.config import AgentConfig
+from netagent.agent.state_lock import hold_state_lock
+from netagent.dataplane.datapath import Datapath
+from netagent.dataplane.links import Links
+from netagent.dataplane.wireguard import Mesh
+
+
+def cleanup(config: AgentConfig) -> list[str]:
+    """Remove interfaces, filters, pins and state; return what was removed, a line for each.
+
+    Idempotent. Raises StateError, with nothing touched, while an agent runs; DataplaneError when
+    the kernel refuses, with the rest still to be removed by another call.
+    """
+    if not config.state_dir.is_dir():
+        return list(_remove_from_kernel(config))
+    with hold_state_lock(config.lock):
+        removed = [*_remove_from_kernel(config), *_remove_state(config)]
+    return removed
+
+
+def _remove_from_kernel(config: AgentConfig) -> Iterator[str]:
+    # Interfaces first: they take their filters along. An interface that is another's keeps all but
+    # our filters.
+    with Links() as links:
+        if Mesh(config.mesh_interface, config.private_key).remove():
+            yield f"interface {config.mesh_interface}"
+        for link in links.owned():
+            if links.remove(link.name):
+                yield f"interface {link.name}"
+        if config.pin_dir.is_dir():
+            with Datapath.open(config.pin_dir) as datapath:
+                for ifindex, name in socket.if_nameindex():
+                    if datapath.detach(ifindex):
+                        yield f"filters of interface {name}"
+    yield from (f"pin {path}" for path in Datapath.remove(config.pin_dir))
+
+
+def _remove_state(config: AgentConfig) -> Iterator[str]:
+    for path in (config.private_key, *sorted(config.state_dir.glob("replica.db*")), config.socket):
+        if path.exists():
+            path.unlink()
+            yield f"file {path}"
+    config.lock.unlink()
+    if not any(config.state_dir.iterdir()):
+        shutil.rmtree(config.state_dir)
+        yield f"directory {config.state_dir}"

@@ -1,0 +1,178 @@
+"""The agent as a process: makes its parts, runs their tasks, and stops in order.
+
+Stopping: no more intake, what was taken is written, edges are closed. The data path stays attached:
+packets flow on without an agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from netagent.agent.attach import Attacher
+from netagent.agent.auditor import Auditor
+from netagent.agent.conditions import Code, Conditions
+from netagent.agent.config import AgentConfig
+from netagent.agent.engine import EndpointStatus, Engine, OwnHost
+from netagent.agent.intake import Intake
+from netagent.agent.kernel import Kernel
+from netagent.agent.link_watch import LinkEvent, watch_links
+from netagent.agent.local_api import serve_local_api
+from netagent.agent.replica import Replica
+from netagent.agent.service import AgentService, AgentStatus
+from netagent.agent.state_lock import hold_state_lock
+from netagent.agent.sync import ControlClient
+from netagent.agent.worker import Worker
+from netagent.dataplane.datapath import Datapath
+from netagent.dataplane.links import Links
+from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
+from netagent.model.errors import DataplaneError
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 5.0
+
+
+def read_boottime_ns() -> int:
+    """Return CLOCK_BOOTTIME, the clock of the data path's deadlines, in nanoseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+async def run_agent(config: AgentConfig) -> None:
+    """Run the agent of this host until SIGTERM or SIGINT.
+
+    Raises ConfigError or StateError when it cannot start, DataplaneError when the kernel lacks what
+    is needed at all.
+    """
+    config.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with hold_state_lock(config.lock):
+        async with Worker("kernel") as kernel_worker, Worker("replica") as replica_worker:
+            public_key = await kernel_worker.run(ensure_private_key, config.private_key)
+            replica = await replica_worker.run(Replica, config.replica)
+            try:
+                kernel = await kernel_worker.run(_open_kernel, config)
+                try:
+                    agent = Agent(
+                        config, public_key, kernel, kernel_worker, replica, replica_worker
+                    )
+                    await agent.run()
+                finally:
+                    await kernel_worker.run(kernel.close)
+            finally:
+                await replica_worker.run(replica.close)
+
+
+def _open_kernel(config: AgentConfig) -> Kernel:
+    mesh = Mesh(config.mesh_interface, config.private_key)
+    return Kernel(Datapath.open(config.pin_dir), Links(), mesh, read_boottime_ns)
+
+
+class Agent:
+    """The parts of a running agent."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        public_key: bytes,
+        kernel: Kernel,
+        kernel_worker: Worker,
+        replica: Replica,
+        replica_worker: Worker,
+    ) -> None:
+        self._config = config
+        self._worker = kernel_worker
+        self._conditions = Conditions(time.time)
+        self._engine = Engine(config, kernel)
+        self._auditor = Auditor(
+            self._engine, kernel_worker, self._conditions, config.audit_interval_s, random.random
+        )
+        self._intake = Intake(
+            self._engine, kernel_worker, replica, replica_worker, self._auditor, self._conditions
+        )
+        self._control = ControlClient(
+            config, public_key, self._intake, self._conditions, random.random
+        )
+        # A handle of its own: status must not make a commit wait for `wg`.
+        self._observer = Mesh(config.mesh_interface, config.private_key)
+
+    async def run(self) -> None:
+        """Run until told to stop."""
+        attacher = Attacher(self._config, self._engine, self._worker, self._intake, self._control)
+        service = AgentService(attacher, self._read_endpoints, self._read_status)
+        await self._intake.restore()
+        with _stop_signals() as stopping:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self._auditor.run(), name="auditor"),
+                    group.create_task(self._control.run(), name="control"),
+                    group.create_task(watch_links(self._on_link_event), name="links"),
+                ]
+                async with serve_local_api(self._config.socket, service):
+                    log.info(
+                        "agent runs host=%s control=%s", self._config.name, self._config.control
+                    )
+                    await stopping.wait()
+                for task in tasks:
+                    task.cancel()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._intake.finish()
+        except TimeoutError:
+            log.warning("stopped with changes unwritten; control will send them again")
+        log.info("agent stopped; the data path stays")
+
+    def _on_link_event(self, event: LinkEvent) -> None:
+        is_mesh = event.name == self._config.mesh_interface
+        if event.is_gone and is_mesh:
+            self._conditions.set(Code.WIREGUARD_DOWN, f"interface {event.name} is gone")
+        if self._engine.concerns(event.name, is_gone=event.is_gone):
+            self._auditor.request(expects_writes=False)
+
+    async def _read_endpoints(self) -> tuple[OwnHost | None, tuple[EndpointStatus, ...]]:
+        if self._intake.own is None:
+            return None, ()
+        return self._intake.own, await self._worker.run(self._engine.endpoints)
+
+    async def _read_status(self) -> AgentStatus:
+        engine = await self._worker.run(self._engine.status)
+        hosts = await self._worker.run(self._engine.hosts_by_key)
+        return AgentStatus(
+            name=self._config.name,
+            engine=engine,
+            is_connected=self._control.is_connected,
+            applied_revision=self._engine.applied_revision,
+            peers=tuple(await asyncio.to_thread(self._observe_peers)),
+            hosts=hosts,
+            conditions=tuple(self._conditions.active()),
+            drift_mended=self._auditor.drift_mended,
+        )
+
+    def _observe_peers(self) -> list[PeerStatus]:
+        try:
+            return self._observer.observe()
+        except DataplaneError:
+            return []  # the condition wireguard_down says so
+
+
+@contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """Give an event that SIGTERM and SIGINT set, for the block."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield stopping
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
