@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ import grpc.aio
 
 from netagent.control.logging import log_event
 from netagent.model import errors
+
+DETAILS_MAX = 1_000
+"""Longest message, in characters: it travels in a header, and may quote what the caller sent."""
 
 _CODES: tuple[tuple[type[errors.NetagentError], grpc.StatusCode], ...] = (
     (errors.InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -83,7 +87,7 @@ async def _abort(
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, errors.NetagentError):
-        await context.abort(status_of(error), str(error))
+        await context.abort(status_of(error), textwrap.shorten(str(error), DETAILS_MAX))
     log_event(logging.ERROR, "call failed", method=method, error=repr(error))
     logging.getLogger("netagent.control").debug("traceback", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")

@@ -55,7 +55,7 @@ class HostService(host_service_pb2_grpc.HostServiceServicer):
         def plan(view: View) -> Plan:
             return _plan_registration(view, name, region, public_key, endpoint)
 
-        view = await self._writer.write(plan, scope=f"hosts of region {region}")
+        view = await self._writer.write(plan, scopes=(f"hosts of region {region}",))
         host = view.hosts.get(name)
         if host is None:
             raise StateError(f"name: host {name} was removed while it was being registered")

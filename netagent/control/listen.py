@@ -9,6 +9,8 @@ import stat
 from ipaddress import ip_address
 from pathlib import Path
 
+import grpc.aio
+
 from netagent.control.logging import log_event
 from netagent.model.errors import ConfigError, StateError, UnavailableError
 
@@ -54,6 +56,23 @@ def prepare_listen(listen: str, *, is_insecure: bool) -> str:
             listen=listen,
         )
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def bind(server: grpc.aio.Server, target: str) -> str:
+    """Bind a server that has not started; returns what clients dial, with the port for port 0.
+
+    A socket can be opened by its owner only, whatever the umask. Raises UnavailableError.
+    """
+    umask = os.umask(0o177)
+    try:
+        port = server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise UnavailableError(
+            f"listen: cannot listen on {target}: it is in use, or not an address of this host"
+        ) from error
+    finally:
+        os.umask(umask)
+    return target if target.startswith(_UNIX) else f"{target.rpartition(':')[0]}:{port}"
 
 
 def _prepare_socket(path: Path) -> None:

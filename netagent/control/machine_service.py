@@ -22,12 +22,17 @@ from netagent.control.paging import (
     take_page,
 )
 from netagent.control.records import MachineRecord, encode_machine, encode_number
-from netagent.control.validation import find_host, find_network, resolve_machine
+from netagent.control.validation import (
+    check_machine_labels,
+    find_host,
+    find_network,
+    resolve_machine,
+)
 from netagent.control.view import Stored, View
 from netagent.control.writer import Plan, Writer
 from netagent.model.addresses import make_id, network_of
 from netagent.model.errors import ExistsError, NotFoundError, StateError
-from netagent.model.fleet import Identity, Machine, check_labels, check_name
+from netagent.model.fleet import Identity, Machine, check_name
 from netagent.store.contract import Compare, Delete, Exists, Operation, Put, Unchanged
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -44,13 +49,14 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
     ) -> pb.CreateMachineResponse:
         network = check_name("network", request.network)
         name = check_name("name", request.name)
-        labels = check_labels(request.labels)
+        labels = check_machine_labels(request.labels)
         host = check_name("host", request.host) if request.host else None
 
         def plan(view: View) -> Plan:
             return _plan_creation(view, network, name, labels, host)
 
-        view = await self._writer.write(plan, scope=f"machines of {network}")
+        scopes = [f"machines of {network}", *self._scope_of_identity(network, labels)]
+        view = await self._writer.write(plan, scopes=scopes)
         return pb.CreateMachineResponse(machine=_read(view, f"{network}/{name}"))
 
     async def GetMachine(  # noqa: D102
@@ -79,7 +85,7 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
     async def UpdateMachineLabels(  # noqa: D102
         self, request: pb.UpdateMachineLabelsRequest, context: _Context
     ) -> pb.UpdateMachineLabelsResponse:
-        labels = check_labels(request.labels)
+        labels = check_machine_labels(request.labels)
 
         def plan(view: View) -> Plan:
             path = resolve_machine(view, request.machine)
@@ -99,7 +105,7 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
                 ),
             )
 
-        view = await self._writer.write(plan, scope="identities")
+        view = await self._writer.write(plan, scopes=("identities",))
         path = resolve_machine(view, request.machine)
         return pb.UpdateMachineLabelsResponse(machine=_read(view, path))
 
@@ -125,6 +131,13 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
 
         await self._writer.write(plan)
         return pb.DeleteMachineResponse()
+
+    def _scope_of_identity(self, network: str, labels: dict[str, str]) -> list[str]:
+        view = self._writer.feed.view
+        known = view.networks.get(network)
+        if known is not None and keys.identity_key(known.value.number, labels) in view.numbers:
+            return []
+        return ["identities"]
 
 
 def _plan_creation(

@@ -53,7 +53,7 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
                 ),
             )
 
-        view = await self._writer.write(plan, scope="networks")
+        view = await self._writer.write(plan, scopes=("networks",))
         return pb.CreateNetworkResponse(network=_message(view, find_network(view, "name", name)))
 
     async def GetNetwork(  # noqa: D102
@@ -78,6 +78,8 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
     async def DeleteNetwork(  # noqa: D102
         self, request: pb.DeleteNetworkRequest, context: _Context
     ) -> pb.DeleteNetworkResponse:
+        numbers: list[int] = []
+
         def plan(view: View) -> Plan:
             network = find_network(view, "name", request.name)
             check_etag(request.etag, network.revision, f"network {request.name}")
@@ -87,6 +89,7 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
                     f"name: network {request.name} has {count} machines; delete them first"
                 )
             key = keys.network_key(request.name)
+            numbers.append(network.value.number)
             return Plan(
                 (
                     Unchanged(key, network.revision),
@@ -96,6 +99,9 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
             )
 
         await self._writer.write(plan)
+        # Nothing refers to these any more; what a crash leaves of them only takes room.
+        await self._writer.delete_all(keys.identities_prefix(numbers[-1]))
+        await self._writer.delete_all(keys.cursors_machine_prefix(numbers[-1]))
         return pb.DeleteNetworkResponse()
 
 

@@ -17,6 +17,7 @@ from netagent.model.errors import ConflictError, InvalidError
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 1_000
+TOKEN_MAX = 1_000
 
 _Value = TypeVar("_Value")
 
@@ -35,6 +36,8 @@ def read_page_token(token: str, *query: str) -> str:
     """
     if not token:
         return ""
+    if len(token) > TOKEN_MAX:
+        raise InvalidError("page_token", "is not one that this server made")
     try:
         *of_query, after = json.loads(base64.urlsafe_b64decode(token.encode("ascii")))
     except (ValueError, TypeError, binascii.Error) as error:

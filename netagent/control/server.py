@@ -31,7 +31,7 @@ from netagent.control.config import ControlConfig
 from netagent.control.errors import ErrorInterceptor
 from netagent.control.feed import Feed
 from netagent.control.host_service import HostService
-from netagent.control.listen import prepare_listen
+from netagent.control.listen import bind, prepare_listen
 from netagent.control.logging import configure_logging, log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
@@ -105,37 +105,25 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
         fleet = await _open_fleet(store, config)
         feed = Feed(store, fleet)
         await feed.load()
+        writer = Writer(store, feed)
+        hub = SyncHub(feed.view)
+        driver = MovesDriver(
+            writer,
+            hub,
+            prepare_bound_s=config.prepare_bound_s,
+            settle_bound_s=config.settle_bound_s,
+        )
+        server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
+        _add_services(server, writer, hub, driver)
+        healthy = _add_standard_services(server)
         async with asyncio.TaskGroup() as group:
-            writer = Writer(store, feed)
-            hub = SyncHub(feed.view)
-            driver = MovesDriver(
-                writer,
-                hub,
-                prepare_bound_s=config.prepare_bound_s,
-                settle_bound_s=config.settle_bound_s,
-            )
-            tasks = group.create_task(feed.run()), group.create_task(driver.run())
-            server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
-            host_service_pb2_grpc.add_HostServiceServicer_to_server(
-                HostService(writer, hub), server
-            )
-            machine_service_pb2_grpc.add_MachineServiceServicer_to_server(
-                MachineService(writer), server
-            )
-            move_service_pb2_grpc.add_MoveServiceServicer_to_server(
-                MoveService(writer, driver, hub), server
-            )
-            network_service_pb2_grpc.add_NetworkServiceServicer_to_server(
-                NetworkService(writer), server
-            )
-            sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(feed, hub), server)
-            healthy = _add_standard_services(server)
+            following = group.create_task(feed.run())
+            driving = group.create_task(driver.run())
             try:
-                port = _bind(server, target)
+                bound = bind(server, target)
                 await server.start()
                 for service in ("", *_SERVICES):
                     await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
-                bound = target if target.startswith("unix:") else _with_port(target, port)
                 log_event(
                     logging.INFO,
                     "control serving",
@@ -148,11 +136,28 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             finally:
                 await healthy.enter_graceful_shutdown()
                 hub.close_all(UnavailableError("control is stopping; come back"))
-                tasks[1].cancel()
+                driving.cancel()
                 await server.stop(STOP_GRACE_S)
-                tasks[0].cancel()
+                following.cancel()
+    except BaseExceptionGroup as errors:
+        # One thing went wrong, and the group only says so once more.
+        if len(errors.exceptions) == 1:
+            raise errors.exceptions[0] from None
+        raise
     finally:
         await store.close()
+
+
+def _add_services(
+    server: grpc.aio.Server, writer: Writer, hub: SyncHub, driver: MovesDriver
+) -> None:
+    host_service_pb2_grpc.add_HostServiceServicer_to_server(HostService(writer, hub), server)
+    machine_service_pb2_grpc.add_MachineServiceServicer_to_server(MachineService(writer), server)
+    move_service_pb2_grpc.add_MoveServiceServicer_to_server(
+        MoveService(writer, driver, hub), server
+    )
+    network_service_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkService(writer), server)
+    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(writer.feed, hub), server)
 
 
 async def _open_fleet(store: Store, config: ControlConfig) -> Fleet:
@@ -181,17 +186,3 @@ def _add_standard_services(server: grpc.aio.Server) -> health.aio.HealthServicer
     names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return servicer
-
-
-def _bind(server: grpc.aio.Server, target: str) -> int:
-    try:
-        port = server.add_insecure_port(target)
-    except RuntimeError as error:
-        raise UnavailableError(f"cannot listen on {target}: it is in use or not ours") from error
-    if not port:
-        raise UnavailableError(f"cannot listen on {target}: it is in use or not ours")
-    return port
-
-
-def _with_port(target: str, port: int) -> str:
-    return f"{target.rpartition(':')[0]}:{port}"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from netagent.control.view import Stored, View
 from netagent.model.addresses import REGION_MAX, Fleet, make_locator
 from netagent.model.errors import InvalidError, NotFoundError
-from netagent.model.fleet import Endpoint, Host, Network, check_name
+from netagent.model.fleet import Endpoint, Host, Network, check_labels, check_name
+
+LABELS_MAX = 64
+CANDIDATES_MAX = 10
 
 _FIELD_PRIME = (1 << 255) - 19
 _ORDER_EIGHT = (
@@ -23,6 +28,13 @@ def check_public_key(public_key: bytes) -> bytes:
     if int.from_bytes(public_key, "little") & ((1 << 255) - 1) in _LOW_ORDER:
         raise InvalidError("public_key", "is a point of low order; make a key with `wg genkey`")
     return public_key
+
+
+def check_machine_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return well-formed labels sorted by key; InvalidError for a bad one or too many."""
+    if len(labels) > LABELS_MAX:
+        raise InvalidError("labels", f"{len(labels)} labels; a machine has at most {LABELS_MAX}")
+    return check_labels(labels)
 
 
 def check_region(region: int) -> int:
@@ -77,5 +89,6 @@ def resolve_machine(view: View, machine: str) -> str:
     if not paths:
         raise NotFoundError(f"machine: there is no machine {name}")
     if len(paths) > 1:
-        raise InvalidError("machine", f"{name} may be {', '.join(paths)}; say which")
+        some = ", ".join(paths[:CANDIDATES_MAX]) + (", …" if len(paths) > CANDIDATES_MAX else "")
+        raise InvalidError("machine", f"{name} may be {some}; say which")
     return paths[0]

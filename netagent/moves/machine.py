@@ -11,8 +11,9 @@ was asked for: a driver that dies in between leaves a record from which any othe
 Carrying connection state (after preparing), aborting and forcing are further events of the
 preparing phase; they come with their own issue.
 
-A host matters when it holds the machine's network and is connected: one that is away holds no
-packet path up, and learns the newest state before anything else when it comes back.
+A host matters when it holds the machine's network and is connected: one that is away learns the
+newest state before anything else when it comes back. The destination matters even while it is away,
+up to the bound: a machine is better off where it runs than at a host that has just died.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class MoveMachine:
                 # A host that came in the middle is waited for like the others.
                 (self._waiting.discard if revision >= self._revision else self._waiting.add)(host)
             case HostLeft(host):
-                self._waiting.discard(host)
+                if self._move is None or host != self._move.destination:
+                    self._waiting.discard(host)
             case TimePassed():
                 pass
         return self._decide(now)

@@ -144,6 +144,7 @@ class SqliteStore:
         self._is_closed = True
         self._grown.set()
         await self._loop.run_in_executor(self._worker, self._file.close)
+        self._fail(list(self._pending), "the store is closed")
         self._worker.shutdown()
         os.close(self._lock_fd)
 
@@ -181,8 +182,8 @@ class SqliteStore:
             taken.append(self._pending.popleft())
         try:
             answers, changes = self._file.write([(pending[0], pending[1]) for pending in taken])
-        except sqlite3.Error as error:
-            self._loop.call_soon_threadsafe(self._fail, taken, str(error))
+        except Exception as error:  # whatever it is, nobody may be left waiting
+            self._loop.call_soon_threadsafe(self._fail, taken, repr(error))
             return
         self._loop.call_soon_threadsafe(self._publish, taken, answers, changes)
         if self._file.revision - self._file.compacted > 2 * self._history_revisions:

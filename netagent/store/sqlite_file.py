@@ -143,7 +143,7 @@ class SqliteFile:
             if written:
                 self._database.execute("UPDATE revision SET newest = ?", (self.revision,))
             self._database.execute("COMMIT")
-        except sqlite3.Error:
+        except BaseException:
             self.revision = before
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
