@@ -83,9 +83,18 @@ class Auditor:
             self._expects_writes |= expects_writes
             return await self._fail(error)
         self._succeed(done, time.monotonic() - began_s, is_drift=not expects_writes)
+        await self._check_peers()
         if await self._worker.run(self._engine.view.count_transitions):
             return min(self._interval_s, TRANSITION_INTERVAL_S)
         return self._interval_s
+
+    async def _check_peers(self) -> None:
+        try:
+            silent = await self._worker.run(self._engine.find_silent_peers, time.time())
+        except DataplaneError as error:
+            log.debug("cannot observe peers detail=%r", str(error))
+            return
+        self._conditions.replace(Code.NO_HANDSHAKE, silent)
 
     async def _fail(self, error: Exception) -> float:
         delay_s = self._backoff.fail(self._jitter())

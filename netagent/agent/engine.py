@@ -21,6 +21,7 @@ from netagent.model.errors import ConfigError, DataplaneError
 from netagent.model.fleet import Host
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
+from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.operations import EndpointBinding
 from netagent.reconcile.plan import Tables, find_departed, plan_changes, plan_tables
 from netagent.reconcile.view import Delta, View
@@ -104,6 +105,7 @@ class Engine:
         self._mtu_bytes = config.mtu_bytes or 0
         self._departed: dict[StableId, int] = {}
         self._missing: set[str] = set()
+        self._handshakes = Handshakes()
         self.view = View()
         self.interfaces = Interfaces(kernel)
         self.applied_revision = 0
@@ -254,6 +256,17 @@ class Engine:
     def mesh_ifindex(self) -> int | None:
         """Return the WireGuard interface's index; None while there is none."""
         return self._kernel.mesh.ifindex()
+
+    def find_silent_peers(self, now_s: float) -> dict[str, str]:
+        """Return the hosts that WireGuard cannot reach, with a sentence for people."""
+        last = {peer.public_key: peer.last_handshake_s for peer in self._kernel.mesh.observe()}
+        names = self.hosts_by_key()
+        return {
+            names[key].name: f"host {names[key].name} at {names[key].endpoint} has not answered "
+            + ("yet" if age_s is None else f"for {age_s:.0f} s")
+            for key, age_s in self._handshakes.find_silent(last, now_s).items()
+            if key in names
+        }
 
     def hosts_by_key(self) -> dict[bytes, Host]:
         """Return the hosts of the fleet by public key."""

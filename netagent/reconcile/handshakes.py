@@ -1,0 +1,38 @@
+"""Which peers WireGuard cannot reach. Source: WireGuard paper, section 6.1 (timers).
+
+Every peer is kept alive, so a session is renewed every two minutes and is dead after three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SESSION_LIFETIME_S = 180.0
+FIRST_HANDSHAKE_S = 15.0
+"""Three attempts of five seconds."""
+
+
+class Handshakes:
+    """Remembers since when each peer has been known. Times are Unix seconds."""
+
+    def __init__(self) -> None:
+        self._known_since_s: dict[bytes, float] = {}
+
+    def find_silent(
+        self, last_handshakes_s: Mapping[bytes, float], now_s: float
+    ) -> dict[bytes, float | None]:
+        """Return the peers without a living session: key -> seconds since the last handshake.
+
+        last_handshakes_s: of every peer there is, 0 before the first. None: there never was one.
+        """
+        self._known_since_s = {
+            key: self._known_since_s.get(key, now_s) for key in last_handshakes_s
+        }
+        silent: dict[bytes, float | None] = {}
+        for key, last_s in sorted(last_handshakes_s.items()):
+            if not last_s:
+                if now_s - self._known_since_s[key] >= FIRST_HANDSHAKE_S:
+                    silent[key] = None
+            elif now_s - last_s > SESSION_LIFETIME_S:
+                silent[key] = now_s - last_s
+        return silent
