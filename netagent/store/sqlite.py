@@ -116,6 +116,8 @@ class SqliteStore:
                 grown = self._grown
                 await grown.wait()
                 continue
+            if after < self._file.compacted:
+                raise CompactedError(after, self._file.compacted)
             if after >= self._recent_after:
                 skip = after - self._recent_after
                 batch = [self._recent[index] for index in range(skip, len(self._recent))]
