@@ -5,6 +5,8 @@ Raised at the layer that knows what is wrong, translated once at the edge (gRPC 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class NetagentError(Exception):
     """Base of every error that netagent raises on purpose."""
@@ -67,3 +69,39 @@ class DataplaneError(NetagentError):
 
 class AbiMismatchError(DataplaneError):
     """A pinned map or a shipped object does not have the layout that this release needs."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A place in a text. line and column: from 1, in characters."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong, where, and what to do about it. hint: may be empty."""
+
+    span: Span
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.span}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+class PolicyError(NetagentError):
+    """A policy, or a fleet file it is checked against, is not acceptable.
+
+    problems: everything that is wrong, sorted by place; at least one.
+    """
+
+    def __init__(self, problems: list[Problem] | tuple[Problem, ...]) -> None:
+        assert problems
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
