@@ -161,7 +161,7 @@ class View:
         for stable_id, transition in delta.transitions.items():
             self.networks[network_of(stable_id)].transitions[stable_id] = transition
         for stable_id, epoch in delta.remembered.items():
-            self.tombstones[stable_id] = epoch
+            self.tombstones[stable_id] = max(epoch, self.tombstones.get(stable_id, 0))
             self.tombstones.move_to_end(stable_id)
         while len(self.tombstones) > TOMBSTONES_MAX:
             self.tombstones.popitem(last=False)
