@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import HOSTS, OWN, changes, host, locations, machine_id, snapshots
+from reconcile_strategies import HOSTS, OWN, changes, host, locations, machine_id, snapshots
 
 from netagent.model.errors import ExhaustedError, InvalidError
 from netagent.model.fleet import Identity, Location, Transition

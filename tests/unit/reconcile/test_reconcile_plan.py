@@ -3,8 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_kernel import LIFETIME_NS, SimulatedKernel
-from strategies import (
+from reconcile_strategies import (
     FLEET,
     HOSTS,
     NETWORKS,
@@ -17,6 +16,7 @@ from strategies import (
     snapshots,
     transitions,
 )
+from simulated_kernel import LIFETIME_NS, SimulatedKernel
 
 from netagent.model.fleet import Identity, Location, Transition
 from netagent.reconcile.batch import Batch, LocationChange, NamedLocation, TransitionChange
