@@ -17,10 +17,10 @@ from netagent.model.addresses import StableId
 class Owed:
     """Keys of hosts, of networks' rows, of networks as a whole, and of networks to drop.
 
-    revision: what the agent was told before; removals since then must still be known.
+    since: up to this revision the agent has been told; rows go out only if they are newer.
     """
 
-    revision: int
+    since: int
     hosts: set[str] = field(default_factory=set)
     rows: dict[int, set[StableId]] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
@@ -73,8 +73,8 @@ class Outbox:
         """
         needed = set(view.interest.get(self.host, ()))
         is_snapshot = not view.hosts_floor <= revision <= view.revision
-        self._owed = Owed(view.revision)
         self.applied_revision = 0 if is_snapshot else revision
+        self._owed = Owed(self.applied_revision)
         if is_snapshot:
             self._owed.hosts.update(name for name, _ in view.hosts.items())
             self._owed.whole.update(needed)
@@ -109,9 +109,7 @@ class Outbox:
     def take(self, view: View) -> tuple[Owed, int]:
         """Begin a batch: return what goes into it, and the revision that it brings."""
         owed = self._owed
-        for network in [
-            network for network in owed.rows if view.table(network).floor > owed.revision
-        ]:
+        for network in [network for network in owed.rows if view.table(network).floor > owed.since]:
             # The agent was slower than the memory of removals.
             owed.add_whole(network)
         self._out = owed, view.revision

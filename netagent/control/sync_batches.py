@@ -32,9 +32,10 @@ def make_batch(view: View, owed: Owed, revision: int) -> Iterator[pb.Update]:
     """
     yield from _hosts(view, sorted(owed.hosts))
     for network in sorted(owed.whole):
-        yield from _table(view, network, tuple(view.table(network).locations), is_whole=True)
+        yield from _whole_table(view, network)
     for network, ids in sorted(owed.rows.items()):
-        yield from _table(view, network, sorted(ids), is_whole=False)
+        for chunk in _chunks(sorted(ids)):
+            yield _changed_rows(view, network, chunk, owed.since)
     yield pb.Update(dropped_networks=sorted(owed.dropped), revision=revision)
 
 
@@ -50,49 +51,57 @@ def _hosts(view: View, names: Sequence[str]) -> Iterator[pb.Update]:
         yield update
 
 
-def _table(
-    view: View, network: int, ids: Sequence[StableId], *, is_whole: bool
-) -> Iterator[pb.Update]:
+def _whole_table(view: View, network: int) -> Iterator[pb.Update]:
     table = view.table(network)
-    # A table that is empty is sent all the same: the agent must know that it holds all of it.
-    for part, chunk in enumerate(_chunks(ids) if ids else iter([[]])):
-        is_start = is_whole and part == 0
-        transition_ids: Iterable[StableId] = chunk
-        if is_whole:
-            transition_ids = tuple(table.transitions) if part == 0 else ()
-        locations = LocationRows(
-            network=network,
-            network_name=view.network_names.get(network, ""),
-            whole=is_start,
-            rows=[
-                (stable_id, row.location, row.name)
-                for stable_id in chunk
-                if (row := table.locations.get(stable_id)) is not None
-            ],
-            removed=[
-                (stable_id, removal.epoch)
-                for stable_id in chunk
-                if (removal := table.removed_locations.removals.get(stable_id)) is not None
-            ],
-        )
-        transitions = TransitionRows(
-            network=network,
-            whole=is_start,
-            rows=[
-                (stable_id, moving.transition)
-                for stable_id in transition_ids
-                if (moving := table.transitions.get(stable_id)) is not None
-            ],
-            removed=[
-                (stable_id, removal.epoch)
-                for stable_id in chunk
-                if (removal := table.removed_transitions.removals.get(stable_id)) is not None
-            ],
-        )
-        update = pb.Update(locations=[locations_to_message(locations)])
-        if transitions.whole or transitions.rows or transitions.removed:
-            update.transitions.append(transitions_to_message(transitions))
-        yield update
+    name = view.network_names.get(network, "")
+    transitions = TransitionRows(
+        network,
+        whole=True,
+        rows=[(stable_id, row.transition) for stable_id, row in table.transitions.items()],
+    )
+    # An empty table is sent as well: the agent must know that it holds all of it.
+    begun = pb.Update(transitions=[transitions_to_message(transitions)])
+    begun.locations.append(locations_to_message(LocationRows(network, name, whole=True)))
+    yield begun
+    for chunk in _chunks(tuple(table.locations)):
+        rows = [
+            (stable_id, row.location, row.name)
+            for stable_id in chunk
+            if (row := table.locations.get(stable_id)) is not None
+        ]
+        part = LocationRows(network, name, whole=False, rows=rows)
+        yield pb.Update(locations=[locations_to_message(part)])
+
+
+def _changed_rows(view: View, network: int, ids: Sequence[StableId], since: int) -> pb.Update:
+    table = view.table(network)
+    locations = LocationRows(
+        network,
+        view.network_names.get(network, ""),
+        whole=False,
+        rows=[
+            (stable_id, row.location, row.name)
+            for stable_id in ids
+            if (row := table.locations.get(stable_id)) is not None and row.revision > since
+        ],
+        removed=list(table.removed_locations.of(ids, since)),
+    )
+    transitions = TransitionRows(
+        network,
+        whole=False,
+        rows=[
+            (stable_id, moving.transition)
+            for stable_id in ids
+            if (moving := table.transitions.get(stable_id)) is not None and moving.revision > since
+        ],
+        removed=list(table.removed_transitions.of(ids, since)),
+    )
+    update = pb.Update()
+    if locations.rows or locations.removed:
+        update.locations.append(locations_to_message(locations))
+    if transitions.rows or transitions.removed:
+        update.transitions.append(transitions_to_message(transitions))
+    return update
 
 
 def _chunks(values: Iterable[_Value]) -> Iterator[list[_Value]]:

@@ -6,7 +6,7 @@ has been away for longer gets the table whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from netagent.model.addresses import StableId
@@ -55,6 +55,13 @@ class RemovalLog:
         if len(self.removals) > REMOVED_MAX:
             oldest = next(iter(self.removals))
             self.floor = self.removals.pop(oldest).revision
+
+    def of(self, ids: Iterable[StableId], since: int) -> Iterator[tuple[StableId, int]]:
+        """Yield those of some ids that went after a revision, with the epoch they had."""
+        for stable_id in ids:
+            removal = self.removals.get(stable_id)
+            if removal is not None and removal.revision > since:
+                yield stable_id, removal.epoch
 
     def since(self, revision: int) -> Iterator[StableId]:
         """Yield the ids that went after a revision, newest first."""

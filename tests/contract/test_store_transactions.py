@@ -161,7 +161,7 @@ async def test_what_not_every_store_can_do_is_refused(
 ) -> None:
     before = await store.revision()
 
-    with pytest.raises(ValueError, match="transaction|value"):
+    with pytest.raises(ValueError, match=r"transaction|value"):
         await store.transact(compares, operations)
 
     assert await store.revision() == before
