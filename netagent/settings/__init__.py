@@ -1,0 +1,1 @@
+"""Settings of the daemons: file, environment and flags, merged into one checked dataclass."""
