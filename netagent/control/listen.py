@@ -78,11 +78,12 @@ def bind(server: grpc.aio.Server, target: str) -> str:
 def _prepare_socket(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"listen: cannot make {path.parent}: {error.strerror}") from error
+    try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise UnavailableError(f"listen: cannot use {path.parent}: {error.strerror}") from error
     if not stat.S_ISSOCK(mode):
         raise ConfigError(f"listen: {path} exists and is no socket; remove it or choose another")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

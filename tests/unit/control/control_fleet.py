@@ -189,10 +189,10 @@ class Fleet:
     serving: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
-        self.control = await self.serving.enter_async_context(serve_control(self.config))
         options = (("grpc.use_local_subchannel_pool", 1),)
-        channel = grpc.aio.insecure_channel(self.control.target, options=options)
+        channel = grpc.aio.insecure_channel(self.config.listen, options=options)
         self.stubs = Stubs(await self.serving.enter_async_context(channel))
+        self.control = await self.serving.enter_async_context(serve_control(self.config))
 
     async def stop(self) -> None:
         await self.serving.aclose()
