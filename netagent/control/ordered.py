@@ -40,7 +40,8 @@ class OrderedNames(Generic[_Value]):
 
     def remove(self, name: str) -> None:
         """Remove a name, if it is there."""
-        if self._values.pop(name, None) is not None:
+        if name in self._values:
+            del self._values[name]
             del self._names[bisect_left(self._names, _order(name), key=_order)]
 
     def items(self) -> Iterator[tuple[str, _Value]]:
