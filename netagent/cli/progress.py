@@ -1,0 +1,69 @@
+"""Progress of a move: a line for each phase that is reached, and on a terminal a sign of life."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from netagent.cli.failures import printable
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_NEXT = {"preparing": "every host learns both places", "committed": "every host follows"}
+"""What is waited for once a phase has been reached."""
+
+
+class PhaseProgress:
+    """Reports the phases of one move within a block; the spinner goes to standard error."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop_spinner()
+
+    def report(self, move: Mapping[str, str], elapsed_s: float, lagging: Sequence[str]) -> None:
+        """Print that a phase has been reached. elapsed_s: since the move was asked for."""
+        self._stop_spinner()
+        phase = move["phase"]
+        click.echo(f"{elapsed_s:8.3f} s  {phase.ljust(9)}  {printable(_describe(move))}")
+        if lagging:
+            names = printable(", ".join(lagging))
+            click.echo(f"{'':12}not yet applied by: {names} (they catch up when they can)")
+        if phase in _NEXT and sys.stderr.isatty():
+            self._start_spinner(_NEXT[phase])
+
+    def _start_spinner(self, text: str) -> None:
+        from rich.console import Console
+        from rich.text import Text
+
+        self._status = Console(stderr=True).status(Text(f"until {text}"))
+        self._status.start()
+
+    def _stop_spinner(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def _describe(move: Mapping[str, str]) -> str:
+    machine, source, destination = move["machine"], move["source"], move["destination"]
+    return {
+        "preparing": f"{machine} moves from {source} to {destination} (move {move['move_id']})",
+        "committed": f"{machine} is at {destination}; {source} forwards what still arrives there",
+        "settled": f"{machine} has moved to {destination}",
+        "aborted": f"{machine} stays at {source}",
+    }.get(move["phase"], machine)
