@@ -11,7 +11,7 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from netagent.agent.attach import Attacher
@@ -63,7 +63,8 @@ async def run_agent(config: AgentConfig) -> None:
                     agent = Agent(
                         config, public_key, kernel, kernel_worker, replica, replica_worker
                     )
-                    await agent.run()
+                    with _on_stop_signal(agent.stop):
+                        await agent.run()
                 finally:
                     await kernel_worker.run(kernel.close)
             finally:
@@ -89,6 +90,7 @@ class Agent:
     ) -> None:
         self._config = config
         self._worker = kernel_worker
+        self._stopping = asyncio.Event()
         self._conditions = Conditions(time.time)
         self._engine = Engine(config, kernel)
         self._auditor = Auditor(
@@ -104,25 +106,26 @@ class Agent:
         self._observer = Mesh(config.mesh_interface, config.private_key)
 
     async def run(self) -> None:
-        """Run until told to stop."""
+        """Run until `stop`."""
         attacher = Attacher(self._config, self._engine, self._worker, self._intake, self._control)
         service = AgentService(attacher, self._read_endpoints, self._read_status)
         await self._intake.restore()
-        with _stop_signals() as stopping:
-            async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._auditor.run(), name="auditor"),
-                    group.create_task(self._control.run(), name="control"),
-                    group.create_task(watch_links(self._on_link_event), name="links"),
-                ]
-                async with serve_local_api(self._config.socket, service):
-                    log.info(
-                        "agent runs host=%s control=%s", self._config.name, self._config.control
-                    )
-                    await stopping.wait()
-                for task in tasks:
-                    task.cancel()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._auditor.run(), name="auditor"),
+                group.create_task(self._control.run(), name="control"),
+                group.create_task(watch_links(self._on_link_event), name="links"),
+            ]
+            async with serve_local_api(self._config.socket, service):
+                log.info("agent runs host=%s", self._config.name)
+                await self._stopping.wait()
+            for task in tasks:
+                task.cancel()
         await self._drain()
+
+    def stop(self) -> None:
+        """Make `run` end in order."""
+        self._stopping.set()
 
     async def _drain(self) -> None:
         try:
@@ -166,15 +169,14 @@ class Agent:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGTERM and SIGINT set, for the block."""
-    stopping = asyncio.Event()
+def _on_stop_signal(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM and SIGINT, for the block."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     try:
-        yield stopping
+        yield
     finally:
         for number in signals:
             loop.remove_signal_handler(number)

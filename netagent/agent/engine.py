@@ -9,6 +9,7 @@ auditor runs.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
 from netagent.agent.config import MTU_MIN_BYTES, AgentConfig
@@ -87,6 +88,13 @@ def inner_mtu(underlay_mtu_bytes: int) -> int:
             f" machines; IPv6 needs {MTU_MIN_BYTES}"
         )
     return inner
+
+
+def _silence(host: Host, last_handshake_s: int) -> str:
+    if not last_handshake_s:
+        return f"host {host.name} at {host.endpoint} has never answered"
+    last = datetime.fromtimestamp(last_handshake_s, UTC)
+    return f"host {host.name} at {host.endpoint} has not answered since {last:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Engine:
@@ -261,12 +269,8 @@ class Engine:
         """Return the hosts that WireGuard cannot reach, with a sentence for people."""
         last = {peer.public_key: peer.last_handshake_s for peer in self._kernel.mesh.observe()}
         names = self.hosts_by_key()
-        return {
-            names[key].name: f"host {names[key].name} at {names[key].endpoint} has not answered "
-            + ("yet" if age_s is None else f"for {age_s:.0f} s")
-            for key, age_s in self._handshakes.find_silent(last, now_s).items()
-            if key in names
-        }
+        silent = self._handshakes.find_silent(last, now_s)
+        return {names[key].name: _silence(names[key], last[key]) for key in silent if key in names}
 
     def hosts_by_key(self) -> dict[bytes, Host]:
         """Return the hosts of the fleet by public key."""

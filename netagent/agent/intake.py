@@ -107,6 +107,8 @@ class Intake:
 
     async def finish(self) -> None:
         """Do what may wait until after the answer: retire, and write the replica."""
+        if self._own is None:
+            return
         try:
             retired = await self._kernel_worker.run(self._engine.retire)
         except DataplaneError as error:

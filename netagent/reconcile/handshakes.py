@@ -20,19 +20,17 @@ class Handshakes:
 
     def find_silent(
         self, last_handshakes_s: Mapping[bytes, float], now_s: float
-    ) -> dict[bytes, float | None]:
-        """Return the peers without a living session: key -> seconds since the last handshake.
+    ) -> tuple[bytes, ...]:
+        """Return the keys of the peers without a living session, sorted.
 
-        last_handshakes_s: of every peer there is, 0 before the first. None: there never was one.
+        last_handshakes_s: of every peer there is, 0 before the first.
         """
         self._known_since_s = {
             key: self._known_since_s.get(key, now_s) for key in last_handshakes_s
         }
-        silent: dict[bytes, float | None] = {}
-        for key, last_s in sorted(last_handshakes_s.items()):
-            if not last_s:
-                if now_s - self._known_since_s[key] >= FIRST_HANDSHAKE_S:
-                    silent[key] = None
-            elif now_s - last_s > SESSION_LIFETIME_S:
-                silent[key] = now_s - last_s
-        return silent
+        return tuple(
+            key
+            for key, last_s in sorted(last_handshakes_s.items())
+            if (last_s and now_s - last_s > SESSION_LIFETIME_S)
+            or (not last_s and now_s - self._known_since_s[key] >= FIRST_HANDSHAKE_S)
+        )
