@@ -22,8 +22,7 @@ static __always_inline enum verdict access_from_host(const struct packet *p)
 		return DROP_FRAGMENT;
 	if (is_icmp_error(p))
 		return VERDICT_NONE;
-	if (!has_ports(p) &&
-	    !(p->protocol == IPPROTO_ICMPV6 && p->icmp_type == ICMP_ECHO_REQUEST))
+	if (!has_ports(p) && !(p->protocol == IPPROTO_ICMPV6 && p->icmp_type == ICMP_ECHO_REQUEST))
 		return DROP_HOST_CLOSED;
 	flow = flow_forward(p);
 	return flow_remember(&flow) ? VERDICT_NONE : DROP_KERNEL;

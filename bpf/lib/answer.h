@@ -101,7 +101,6 @@ struct advertisement {
 /* Returns 0 when the packet has become the gateway's answer. */
 static __always_inline int answer_solicitation(struct __sk_buff *skb, const struct packet *p)
 {
-	const __u8 gateway[ETH_ALEN] = GATEWAY_MAC;
 	struct advertisement a = {
 		.type = NEIGHBOUR_ADVERTISEMENT,
 		.flags_be = bpf_htonl(0xe0000000), /* Router, solicited, override. */
@@ -112,7 +111,7 @@ static __always_inline int answer_solicitation(struct __sk_buff *skb, const stru
 	__u8 asker[ETH_ALEN];
 	struct ipv6hdr ip;
 
-	__builtin_memcpy(a.option_mac, gateway, ETH_ALEN);
+	__builtin_memcpy(a.option_mac, gateway_mac, ETH_ALEN);
 	a.checksum = csum_finish(bpf_csum_diff(NULL, 0, (__be32 *)&a, sizeof(a),
 					       csum_pseudo(&p->source, sizeof(a))));
 	fill_ipv6(&ip, &p->source, sizeof(a));

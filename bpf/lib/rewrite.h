@@ -13,7 +13,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define GATEWAY_MAC { 0x02, 0xea, 0x61, 0x00, 0x00, 0x01 }
+/* The same on every host. */
+static const __u8 gateway_mac[ETH_ALEN] = { 0x02, 0xea, 0x61, 0x00, 0x00, 0x01 };
 
 static __always_inline int write_uppers(struct __sk_buff *skb, __u32 l3, __be64 source_be,
 					__be64 destination_be)
@@ -34,13 +35,12 @@ static __always_inline int write_ethernet(struct __sk_buff *skb, const __u8 *mac
 {
 	void *data = (void *)(long)skb->data;
 	void *data_end = (void *)(long)skb->data_end;
-	const __u8 gateway[ETH_ALEN] = GATEWAY_MAC;
 	struct ethhdr *ethernet = data;
 
 	if ((void *)(ethernet + 1) > data_end)
 		return -1;
 	__builtin_memcpy(ethernet->h_dest, mac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, gateway, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, gateway_mac, ETH_ALEN);
 	ethernet->h_proto = bpf_htons(ETH_P_IPV6);
 	return 0;
 }

@@ -36,8 +36,7 @@ static __always_inline enum verdict check_source(struct __sk_buff *skb, const st
 	from = bpf_map_lookup_elem(&endpoint, &p->source.lower_be);
 	if (!from || from->ifindex != skb->ifindex)
 		return DROP_SPOOFED_ADDRESS;
-	if (bpf_skb_load_bytes(skb, ETH_ALEN, mac, sizeof(mac)) ||
-	    !is_same_mac(mac, from->mac))
+	if (bpf_skb_load_bytes(skb, ETH_ALEN, mac, sizeof(mac)) || !is_same_mac(mac, from->mac))
 		return DROP_SPOOFED_MAC;
 	return VERDICT_NONE;
 }
