@@ -17,12 +17,10 @@ from netagent.model.errors import ConfigError, StateError, UnavailableError
 _UNIX = "unix://"
 
 
-def prepare_listen(listen: str, *, is_insecure: bool) -> str:
-    """Check an address, make what it needs, and return it as gRPC takes it.
+def check_listen(listen: str, *, is_insecure: bool) -> str:
+    """Check an address and return it as gRPC takes it.
 
-    listen: unix:///PATH or HOST:PORT with a literal address. For a socket its directory is made
-    and a socket that a dead process has left is removed.
-    Raises ConfigError, and StateError while a living process listens on the socket.
+    listen: unix:///PATH or HOST:PORT with a literal address. Raises ConfigError.
     """
     if listen.startswith("unix:"):
         path = Path(listen.removeprefix(_UNIX))
@@ -30,7 +28,6 @@ def prepare_listen(listen: str, *, is_insecure: bool) -> str:
             raise ConfigError(
                 f"listen: {listen} is not unix:///PATH with an absolute path of at most 107 bytes"
             )
-        _prepare_socket(path)
         return listen
     host, separator, port = listen.rpartition(":")
     try:
@@ -75,7 +72,17 @@ def bind(server: grpc.aio.Server, target: str) -> str:
     return target if target.startswith(_UNIX) else f"{target.rpartition(':')[0]}:{port}"
 
 
-def _prepare_socket(path: Path) -> None:
+def prepare_socket(target: str) -> None:
+    """Make the directory of a unix socket, and remove a socket that a dead process has left there.
+
+    Call it only while holding the state directory: of two processes that start at once, the later
+    would remove the socket of the earlier.
+    Raises StateError while a living process listens on it, ConfigError when it is no socket,
+    UnavailableError when it cannot be used.
+    """
+    if not target.startswith(_UNIX):
+        return
+    path = Path(target.removeprefix(_UNIX))
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

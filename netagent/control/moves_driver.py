@@ -110,7 +110,9 @@ class MovesDriver:
         """See Listener; rows follow from the moves."""
 
     def _host_progressed(self, host: str) -> None:
-        self._tell(host, self._view.interest.get(host, ()))
+        interest = self._view.interest.get(host)
+        if interest is not None:
+            self._tell(host, interest.keys() & self._by_network.keys())
 
     def _tell(self, host: str, networks: Iterable[int]) -> None:
         applied = self._hub.applied_revision(host)

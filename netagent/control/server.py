@@ -31,7 +31,7 @@ from netagent.control.config import ControlConfig
 from netagent.control.errors import ErrorInterceptor
 from netagent.control.feed import Feed
 from netagent.control.host_service import HostService
-from netagent.control.listen import bind, prepare_listen
+from netagent.control.listen import bind, check_listen, prepare_socket
 from netagent.control.logging import configure_logging, log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
@@ -99,9 +99,10 @@ async def run_control(config: ControlConfig) -> None:
 @asynccontextmanager
 async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
     """Serve for as long as the context is open; see run_control for the errors."""
-    target = prepare_listen(config.listen, is_insecure=config.insecure)
+    target = check_listen(config.listen, is_insecure=config.insecure)
     store = await SqliteStore.open(config.state_dir / "store.sqlite")
     try:
+        prepare_socket(target)
         fleet = await _open_fleet(store, config)
         feed = Feed(store, fleet)
         await feed.load()
@@ -116,9 +117,9 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
         _add_services(server, writer, hub, driver)
         healthy = _add_standard_services(server)
-        async with asyncio.TaskGroup() as group:
-            following = group.create_task(feed.run())
-            driving = group.create_task(driver.run())
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(feed.run())
+            driving = tasks.create_task(driver.run())
             try:
                 bound = bind(server, target)
                 await server.start()
@@ -139,11 +140,12 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
                 driving.cancel()
                 await server.stop(STOP_GRACE_S)
                 following.cancel()
-    except BaseExceptionGroup as errors:
-        # One thing went wrong, and the group only says so once more.
-        if len(errors.exceptions) == 1:
-            raise errors.exceptions[0] from None
-        raise
+    except BaseExceptionGroup as group:
+        # Mostly one thing went wrong, and the groups around it say nothing more.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
     finally:
         await store.close()
 

@@ -14,6 +14,7 @@ from netagent.api.convert_sync import (
     locations_to_message,
     transitions_to_message,
 )
+from netagent.api.types.v1 import types_pb2
 from netagent.control.outbox import Owed
 from netagent.control.view import View
 from netagent.model.addresses import StableId
@@ -24,31 +25,42 @@ ROWS_MAX = 4_096
 _Value = TypeVar("_Value")
 
 
-def make_batch(view: View, owed: Owed, revision: int) -> Iterator[pb.Update]:
-    """Yield the messages of a batch; the last has the revision.
+class Batches:
+    """Makes batches from a view. Keeps the message of each host, which all agents get."""
 
-    Values are read as each message is made: what changes in between is newer than the revision,
-    and owed for the next batch as well.
-    """
-    yield from _hosts(view, sorted(owed.hosts))
-    for network in sorted(owed.whole):
-        yield from _whole_table(view, network)
-    for network, ids in sorted(owed.rows.items()):
-        for chunk in _chunks(sorted(ids)):
-            yield _changed_rows(view, network, chunk, owed.since)
-    yield pb.Update(dropped_networks=sorted(owed.dropped), revision=revision)
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._hosts: dict[str, tuple[int, types_pb2.Host]] = {}
 
+    def make(self, owed: Owed, revision: int) -> Iterator[pb.Update]:
+        """Yield the messages of a batch; the last has the revision.
 
-def _hosts(view: View, names: Sequence[str]) -> Iterator[pb.Update]:
-    for chunk in _chunks(names):
+        Values are read as each message is made: what changes in between is newer than the
+        revision, and owed for the next batch as well.
+        """
+        for names in _chunks(sorted(owed.hosts)):
+            yield self._host_update(names)
+        for network in sorted(owed.whole):
+            yield from _whole_table(self._view, network)
+        for network, ids in sorted(owed.rows.items()):
+            for chunk in _chunks(sorted(ids)):
+                yield _changed_rows(self._view, network, chunk, owed.since)
+        yield pb.Update(dropped_networks=sorted(owed.dropped), revision=revision)
+
+    def _host_update(self, names: Iterable[str]) -> pb.Update:
         update = pb.Update()
-        for name in chunk:
-            host = view.hosts.get(name)
+        for name in names:
+            host = self._view.hosts.get(name)
             if host is None:
+                self._hosts.pop(name, None)
                 update.removed_hosts.append(name)
-            else:
-                update.hosts.append(host_to_message(view.fleet, host.value))
-        yield update
+                continue
+            revision, message = self._hosts.get(name, (0, None))
+            if message is None or revision != host.revision:
+                message = host_to_message(self._view.fleet, host.value)
+                self._hosts[name] = host.revision, message
+            update.hosts.append(message)
+        return update
 
 
 def _whole_table(view: View, network: int) -> Iterator[pb.Update]:

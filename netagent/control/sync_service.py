@@ -14,7 +14,7 @@ from netagent.api.control.v1 import sync_service_pb2_grpc
 from netagent.api.convert import fleet_to_message, host_to_message
 from netagent.control.feed import Feed
 from netagent.control.logging import log_event
-from netagent.control.sync_batches import make_batch
+from netagent.control.sync_batches import Batches
 from netagent.control.sync_hub import Session, SyncHub
 from netagent.control.validation import find_host
 from netagent.model.errors import InvalidError, StateError
@@ -30,6 +30,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
     def __init__(self, feed: Feed, hub: SyncHub) -> None:
         self._feed = feed
         self._hub = hub
+        self._batches = Batches(feed.view)
 
     async def Sync(  # type: ignore[override]  # noqa: D102
         self, requests: AsyncIterator[pb.SyncRequest], context: _Context
@@ -96,7 +97,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             session.wake.clear()
             if session.outbox.is_due:
                 owed, revision = session.outbox.take(self._feed.view)
-                for update in make_batch(self._feed.view, owed, revision):
+                for update in self._batches.make(owed, revision):
                     await context.write(pb.SyncResponse(update=update))
 
     async def _receive(self, session: Session, requests: AsyncIterator[pb.SyncRequest]) -> None:

@@ -151,9 +151,9 @@ async def test_a_new_fleet_gets_a_random_prefix(tmp_path: Path) -> None:
 
 
 async def test_the_socket_is_its_owners(fleet: Fleet) -> None:
-    path = Path(fleet.control.target.removeprefix("unix://"))
+    status = os.stat(fleet.control.target.removeprefix("unix://"))
 
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert status.st_mode & 0o777 == 0o600
 
 
 async def test_a_socket_left_by_a_dead_process_is_replaced(tmp_path: Path) -> None:
@@ -215,8 +215,6 @@ async def test_where_it_does_not_listen(
     with pytest.raises(error, match="listen: "):
         async with serve_control(ControlConfig(state_dir=tmp_path / "state", listen=listen)):
             pass
-
-    assert not (tmp_path / "state").exists()
 
 
 async def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
