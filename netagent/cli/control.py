@@ -23,7 +23,7 @@ CONFIG_FILE = "/etc/netagent/control.toml"
 
 SETTING_HELPS = {
     "state_dir": "Where the store is kept.",
-    "listen": "unix:///PATH, or ADDRESS:PORT with a literal address.",
+    "listen": "unix:///PATH, or ADDRESS:PORT with a literal address; several: with commas.",
     "insecure": "Allow listening beyond loopback, without any authentication.",
     "prefix": "The fleet's /64, when the fleet is first made; otherwise a random one.",
     "prepare_bound_s": "How long hosts may hold up the commit of a move.",

@@ -12,7 +12,8 @@ class ControlConfig:
     """Configuration of `netagent control run`.
 
     state_dir: holds the store; made when absent.
-    listen: `unix:///PATH`, or `HOST:PORT` with a literal address ([::1]:7400).
+    listen: `unix:///PATH`, or `HOST:PORT` with a literal address ([::1]:7400); several are
+        separated by commas.
     insecure: allows listening elsewhere than on loopback or a unix socket.
     prefix: the fleet's /64, used when the fleet is first made (a random unique local prefix
         otherwise); later it has to be the same.

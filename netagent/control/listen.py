@@ -17,11 +17,17 @@ from netagent.model.errors import ConfigError, StateError, UnavailableError
 _UNIX = "unix://"
 
 
-def check_listen(listen: str, *, is_insecure: bool) -> str:
-    """Check an address and return it as gRPC takes it.
+def check_listen(listen: str, *, is_insecure: bool) -> tuple[str, ...]:
+    """Check addresses, separated by commas, and return them as gRPC takes them.
 
-    listen: unix:///PATH or HOST:PORT with a literal address. Raises ConfigError.
+    listen: unix:///PATH or HOST:PORT with a literal address, each. Raises ConfigError.
     """
+    return tuple(
+        _check_address(part.strip(), is_insecure=is_insecure) for part in listen.split(",")
+    )
+
+
+def _check_address(listen: str, *, is_insecure: bool) -> str:
     if listen.startswith("unix:"):
         path = Path(listen.removeprefix(_UNIX))
         if not listen.startswith(_UNIX) or not path.is_absolute() or len(os.fsencode(path)) > 107:

@@ -70,9 +70,9 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A running control process. target: what clients dial."""
+    """A running control process. targets: what clients dial."""
 
-    target: str
+    targets: tuple[str, ...]
     fleet: Fleet
 
 
@@ -99,10 +99,11 @@ async def run_control(config: ControlConfig) -> None:
 @asynccontextmanager
 async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
     """Serve for as long as the context is open; see run_control for the errors."""
-    target = check_listen(config.listen, is_insecure=config.insecure)
+    targets = check_listen(config.listen, is_insecure=config.insecure)
     store = await SqliteStore.open(config.state_dir / "store.sqlite")
     try:
-        prepare_socket(target)
+        for target in targets:
+            prepare_socket(target)
         fleet = await _open_fleet(store, config)
         feed = Feed(store, fleet)
         await feed.load()
@@ -121,14 +122,14 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             following = tasks.create_task(feed.run())
             driving = tasks.create_task(driver.run())
             try:
-                bound = bind(server, target)
+                bound = tuple(bind(server, target) for target in targets)
                 await server.start()
                 for service in ("", *_SERVICES):
                     await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
                 log_event(
                     logging.INFO,
                     "control serving",
-                    listen=bound,
+                    listen=",".join(bound),
                     fleet=fleet.fleet_id,
                     prefix=fleet.prefix,
                     revision=feed.view.revision,

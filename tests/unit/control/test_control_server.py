@@ -151,7 +151,7 @@ async def test_a_new_fleet_gets_a_random_prefix(tmp_path: Path) -> None:
 
 
 async def test_the_socket_is_its_owners(fleet: Fleet) -> None:
-    status = os.stat(fleet.control.target.removeprefix("unix://"))
+    status = os.stat(fleet.control.targets[0].removeprefix("unix://"))
 
     assert status.st_mode & 0o777 == 0o600
 
@@ -187,8 +187,8 @@ async def test_two_processes_do_not_share_their_state(fleet: Fleet, tmp_path: Pa
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
 async def test_loopback_is_listened_on(tmp_path: Path, listen: str) -> None:
     async with serve_control(ControlConfig(state_dir=tmp_path, listen=listen)) as control:
-        assert not control.target.endswith(":0")
-        async with grpc.aio.insecure_channel(control.target) as channel:
+        assert not control.targets[0].endswith(":0")
+        async with grpc.aio.insecure_channel(control.targets[0]) as channel:
             await Stubs(channel).host(1)
 
 
@@ -242,7 +242,7 @@ async def test_elsewhere_only_when_told_and_loudly(
 
 async def test_an_address_in_use_is_said(tmp_path: Path) -> None:
     async with serve_control(ControlConfig(state_dir=tmp_path / "a", listen="127.0.0.1:0")) as one:
-        config = ControlConfig(state_dir=tmp_path / "b", listen=one.target)
+        config = ControlConfig(state_dir=tmp_path / "b", listen=one.targets[0])
 
         with pytest.raises(UnavailableError, match="listen: cannot listen on"):
             async with serve_control(config):
