@@ -75,7 +75,8 @@ async def running_agent(
         agent = Agent(config, bytes([number]) * 32, kernel, kernel_worker, replica, replica_worker)
         task = asyncio.ensure_future(agent.run())
         try:
-            async with grpc.aio.insecure_channel(f"unix://{config.socket}") as channel:
+            options = (("grpc.initial_reconnect_backoff_ms", 50),)
+            async with grpc.aio.insecure_channel(f"unix://{config.socket}", options) as channel:
                 await channel.channel_ready()
                 yield RunningAgent(config, state, agent_service_pb2_grpc.AgentServiceStub(channel))
         finally:
