@@ -24,8 +24,9 @@ is_installed() { dpkg-query -W -f='${db:Status-Abbrev}' "$1" 2>/dev/null | grep 
 # times as fast and installs on Debian 12 alone. Its suite is pinned to this one package.
 add_trixie_for_wireguard_go() {
   local sources=/etc/apt/sources.list.d uri
-  uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' $sources/debian.sources 2>/dev/null | head -n 1)
-  [ -n "$uri" ] || uri=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*debian\/\?\) bookworm .*/\2/p' /etc/apt/sources.list 2>/dev/null | head -n 1)
+  # shellcheck disable=SC2016  # apt's variables, not ours
+  uri=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' \
+    | awk '$2 == "bookworm" && $3 == "main" { print $1; exit }')
   [ -n "$uri" ] || return 1
   cat >$sources/netagent-trixie.sources <<EOF
 Types: deb
@@ -45,17 +46,25 @@ Pin-Priority: 900
 EOF
 }
 
+update_package_lists() {
+  apt-get update -qq >"$LOG" 2>&1 || { tail -n 5 "$LOG" >&2; fail "apt-get update failed"; }
+}
+
 setup_packages() {
   local missing=() package
   for package in $PACKAGES; do is_installed "$package" || missing+=("$package"); done
   [ ${#missing[@]} = 0 ] && is_installed wireguard-go && return
   need_root
+  say "installing Debian packages: ${missing[*]} wireguard-go"
+  update_package_lists
   if ! is_installed wireguard-go; then
-    add_trixie_for_wireguard_go || say "no Debian archive found in the sources: taking this release's wireguard-go"
+    if add_trixie_for_wireguard_go; then
+      update_package_lists
+    else
+      say "no Debian 12 archive in apt's sources: taking the wireguard-go that there is"
+    fi
     missing+=(wireguard-go)
   fi
-  say "installing Debian packages: ${missing[*]}"
-  apt-get update -qq >"$LOG" 2>&1 || { tail -n 5 "$LOG" >&2; fail "apt-get update failed"; }
   apt_install "${missing[@]}"
 }
 
