@@ -7,12 +7,12 @@ the two can be held against each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from netagent.policy.fleet import FleetSnapshot
 from netagent.policy.language import (
     AnySelector,
     CidrSelector,
+    Decision,
     HostSelector,
     LabelTest,
     MachineSelector,
@@ -24,21 +24,6 @@ from netagent.policy.language import (
     Selector,
     Verdict,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What one policy says about one packet.
-
-    rule: the name of the rule that decided, None for the default (or for audit mode letting pass).
-    is_audited: something in audit mode would have said the opposite; audit_rule: which rule, None
-    for the default of a policy in audit mode.
-    """
-
-    verdict: Verdict
-    rule: str | None = None
-    is_audited: bool = False
-    audit_rule: str | None = None
 
 
 def evaluate(

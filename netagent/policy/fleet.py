@@ -142,10 +142,11 @@ def make_snapshot(
 def separate_identities(
     fleet: FleetSnapshot, named: Iterable[str], next_identity: int
 ) -> tuple[FleetSnapshot, dict[str, Identity]]:
-    """Return the fleet in which every named machine has an identity of its own, and who got a new one.
+    """Return the fleet in which every named machine has an identity of its own.
 
-    named: paths that policies name (`named_machines`); unknown ones are skipped. next_identity: the first
-    number that was never given out; new ones count up from it, in the order of paths.
+    named: paths that policies name (`named_machines`); unknown ones are skipped.
+    next_identity: the first number that was never given out; new ones count up from it.
+    Returns also who got a new identity, by path, in the order of paths.
     """
     changed: dict[str, Identity] = {}
     for path in sorted(set(named) & fleet.members.keys()):

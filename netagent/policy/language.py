@@ -152,6 +152,21 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What one policy says about one packet.
+
+    rule: the name of the rule that decided, None for the default (or for audit mode letting pass).
+    is_audited: something in audit mode would have said the opposite; audit_rule: which rule, None
+    for the default of a policy in audit mode.
+    """
+
+    verdict: Verdict
+    rule: str | None = None
+    is_audited: bool = False
+    audit_rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Expectation:
     """One line of a test: all of this traffic must have this verdict. text: as written."""
 

@@ -1,0 +1,175 @@
+"""Sets of rules to classes: all precedence is resolved here, so that the kernel only searches.
+
+A set of rules is a bit mask over their numbers. The same mask gives the same class, and for one
+protocol only the rules that speak about it matter; both are remembered, since a fleet has far fewer
+combinations than pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from netagent.policy.entries import (
+    DEFAULT_RULE,
+    OTHER_PROTOCOLS,
+    ClassId,
+    Interval,
+    PolicyClass,
+)
+from netagent.policy.language import Mode, Policy, Rule, Verdict
+from netagent.policy.resolve import bits_of
+
+_PORT_MAX = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class _Clause:
+    """One rule as far as one protocol is concerned. rank: its place in the file."""
+
+    rank: int
+    number: int
+    verdict: Verdict
+    is_audit: bool
+    ranges: tuple[tuple[int, int], ...]
+
+
+class ClassBuilder:
+    """Builds classes for one policy. A cache: what it returns depends on its arguments alone."""
+
+    def __init__(self, policy: Policy, numbers: Mapping[str, int]) -> None:
+        self._is_audit = policy.mode is Mode.AUDIT
+        self._clauses: dict[int, dict[int, _Clause]] = {OTHER_PROTOCOLS: {}}
+        self._speaks: dict[int, int] = {}
+        """Protocol to the mask of rules that list it."""
+        self.ids: dict[Verdict, dict[int, ClassId]] = {verdict: {} for verdict in Verdict}
+        """By default verdict, mask to class: read it first, `build` what is missing."""
+        self.classes: dict[ClassId, PolicyClass] = {}
+        self._intervals: dict[tuple[Verdict, int, int], tuple[tuple[Interval, ...], bytes]] = {}
+        protocols = {
+            one.protocol or OTHER_PROTOCOLS for rule in policy.rules for one in rule.traffic
+        }
+        for protocol in sorted(protocols | {OTHER_PROTOCOLS}):
+            self._clauses[protocol] = {}
+        for rank, rule in enumerate(policy.rules):
+            self._add(rank, numbers[rule.name], rule)
+        self._masks = {
+            protocol: sum(1 << number for number in clauses)
+            for protocol, clauses in self._clauses.items()
+        }
+
+    def _add(self, rank: int, number: int, rule: Rule) -> None:
+        for protocol, clauses in self._clauses.items():
+            ranges = tuple(
+                (one.first, one.last)
+                for one in rule.traffic
+                if one.protocol is None or one.protocol == protocol
+            )
+            if ranges:
+                is_audit = rule.mode is Mode.AUDIT
+                clauses[number] = _Clause(rank, number, rule.verdict, is_audit, ranges)
+        for one in rule.traffic:
+            if one.protocol is not None:
+                self._speaks[one.protocol] = self._speaks.get(one.protocol, 0) | 1 << number
+
+    def adopt(self, older: ClassBuilder, stale: int) -> None:
+        """Take over what an older builder knows about masks without a bit of `stale`.
+
+        Sound only if all other rules have the same content and relative order as they had there,
+        and the policies the same mode.
+        """
+        for default, ids in older.ids.items():
+            self.ids[default] = {mask: one for mask, one in ids.items() if not mask & stale}
+        self._intervals = {
+            key: found for key, found in older._intervals.items() if not key[2] & stale
+        }
+        self.classes = {
+            class_id: older.classes[class_id]
+            for ids in self.ids.values()
+            for class_id in ids.values()
+        }
+
+    def build(self, default: Verdict, mask: int) -> ClassId:
+        """Return the class of a pair that the rules of `mask` match, remembering it."""
+        base, digest = self._resolve(default, OTHER_PROTOCOLS, mask)
+        protocols = {OTHER_PROTOCOLS: base}
+        content = blake2b(digest, digest_size=8)
+        for protocol, speaks in self._speaks.items():
+            if mask & speaks:
+                intervals, digest = self._resolve(default, protocol, mask)
+                if intervals != base:
+                    protocols[protocol] = intervals
+        for protocol in sorted(protocols)[1:]:
+            content.update(bytes([protocol]))
+            content.update(self._resolve(default, protocol, mask)[1])
+        class_id = ClassId(int.from_bytes(content.digest(), "big"))
+        self.ids[default][mask] = class_id
+        self.classes.setdefault(class_id, PolicyClass(class_id, protocols))
+        return class_id
+
+    def _resolve(
+        self, default: Verdict, protocol: int, mask: int
+    ) -> tuple[tuple[Interval, ...], bytes]:
+        mask &= self._masks[protocol]
+        key = default, protocol, mask
+        found = self._intervals.get(key)
+        if found is None:
+            known = self._clauses[protocol]
+            clauses = sorted((known[number] for number in bits_of(mask)), key=lambda one: one.rank)
+            intervals = self._cut(clauses, default)
+            text = ";".join(
+                f"{one.first},{one.last},{one.verdict.value},{one.rule},{one.audit_rule}"
+                for one in intervals
+            )
+            found = intervals, blake2b(text.encode(), digest_size=16).digest()
+            self._intervals[key] = found
+        return found
+
+    def _cut(self, clauses: list[_Clause], default: Verdict) -> tuple[Interval, ...]:
+        starts = {0}
+        for clause in clauses:
+            for first, last in clause.ranges:
+                starts.add(first)
+                starts.add(last + 1)
+        starts.discard(_PORT_MAX + 1)
+        ordered = sorted(starts)
+        intervals: list[Interval] = []
+        for index, first in enumerate(ordered):
+            last = ordered[index + 1] - 1 if index + 1 < len(ordered) else _PORT_MAX
+            active = [
+                clause
+                for clause in clauses
+                if any(low <= first <= high for low, high in clause.ranges)
+            ]
+            outcome = self._decide(active, default)
+            if intervals and intervals[-1][2:] == outcome:
+                intervals[-1] = intervals[-1]._replace(last=last)
+            else:
+                intervals.append(Interval(first, last, *outcome))
+        return tuple(intervals)
+
+    def _decide(self, active: list[_Clause], default: Verdict) -> tuple[Verdict, int, int | None]:
+        deny = allow = audit_deny = audit_allow = None
+        for clause in reversed(active):
+            if clause.verdict is Verdict.DENY:
+                if clause.is_audit:
+                    audit_deny = clause.number
+                else:
+                    deny = clause.number
+            elif clause.is_audit:
+                audit_allow = clause.number
+            else:
+                allow = clause.number
+        if deny is not None:
+            verdict, rule = Verdict.DENY, deny
+        elif allow is not None:
+            verdict, rule = Verdict.ALLOW, allow
+        else:
+            verdict, rule = default, DEFAULT_RULE
+        if verdict is Verdict.ALLOW:
+            return verdict, rule, audit_deny
+        if self._is_audit:
+            return Verdict.ALLOW, DEFAULT_RULE, rule
+        # An allow in audit mode changes nothing where an enforced rule denies.
+        return verdict, rule, audit_allow if deny is None else None
