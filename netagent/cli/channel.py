@@ -102,7 +102,7 @@ def _probe_socket(path: Path, who: str, hint: str) -> None:
 
 def _translate(error: grpc.RpcError, target: str, who: str, hint: str) -> Failure:
     status, details = error.code(), error.details() or ""
-    if status is grpc.StatusCode.UNAVAILABLE and "onnect" in details.partition(";")[0]:
+    if status is grpc.StatusCode.UNAVAILABLE and _is_of_transport(details):
         return Failure(f"cannot reach {who} at {target}; {hint}", ExitCode.UNREACHABLE)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Failure(
@@ -114,3 +114,11 @@ def _translate(error: grpc.RpcError, target: str, who: str, hint: str) -> Failur
         return Failure(f"{who} at {target} does not know this call: is it of another release?")
     code = _EXIT_CODES.get(status, ExitCode.FAILED)
     return Failure(details or f"{who} answered {status.name}", code)
+
+
+def _is_of_transport(details: str) -> bool:
+    """Whether gRPC itself says so: what our servers say begins with a field or with their name."""
+    words = details.lower()
+    return any(sign in words for sign in ("connect", "resolv", "socket", "stream removed")) and (
+        ":" not in words.partition(" ")[0]
+    )

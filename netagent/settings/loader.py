@@ -66,19 +66,19 @@ def load_settings(config: type[Config], sources: Sources) -> Loaded[Config]:
     known = {field.key: field for field in describe_fields(config)}
     given: dict[str, _Given] = {}
     problems: list[str] = []
+    values: dict[str, object] = dict(sources.fallbacks or {})
     for layer in (_read_file(sources), _read_env(sources), _read_flags(sources)):
         for key, item in layer.items():
-            if key in known:
-                given[key] = item
-            else:
+            if key not in known:
                 problems.append(_describe_unknown(key, item.source, known))
-    values: dict[str, object] = dict(sources.fallbacks or {})
-    for key, item in given.items():
-        try:
-            values[key] = known[key].kind.parse(item.value)
-        except PARSE_ERRORS:
-            expected = known[key].kind.expected
-            problems.append(f"{key}: {item.value!r} is not {expected} ({item.source})")
+                continue
+            # Also a value that a later source overrides has to be right: it waits to be used.
+            given[key] = item
+            try:
+                values[key] = known[key].kind.parse(item.value)
+            except PARSE_ERRORS:
+                expected = known[key].kind.expected
+                problems.append(f"{key}: {item.value!r} is not {expected} ({item.source})")
     for field in known.values():
         if field.is_required and field.key not in values and field.key not in given:
             problems.append(_describe_missing(field, sources))
