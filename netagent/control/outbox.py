@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from netagent.control.view import View
 from netagent.model.addresses import StableId
 
+ROWS_OWED_MAX = 65_536
+"""Most rows that are owed one by one; machines that come and go would add up without end."""
+
 
 @dataclass(slots=True)
 class Owed:
@@ -33,8 +36,12 @@ class Owed:
 
     def add_row(self, network: int, stable_id: StableId) -> None:
         """Owe a row, unless its network goes as a whole or not at all."""
-        if network not in self.whole and network not in self.dropped:
-            self.rows.setdefault(network, set()).add(stable_id)
+        if network in self.whole or network in self.dropped:
+            return
+        ids = self.rows.setdefault(network, set())
+        ids.add(stable_id)
+        if len(ids) > ROWS_OWED_MAX:
+            self.add_whole(network)
 
     def add_whole(self, network: int) -> None:
         """Owe a network as a whole."""

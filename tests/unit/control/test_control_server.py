@@ -192,6 +192,16 @@ async def test_loopback_is_listened_on(tmp_path: Path, listen: str) -> None:
             await Stubs(channel).host(1)
 
 
+async def test_several_addresses_are_listened_on(tmp_path: Path) -> None:
+    listen = f"unix://{tmp_path}/run/control.sock, 127.0.0.1:0"
+    async with serve_control(ControlConfig(state_dir=tmp_path, listen=listen)) as control:
+        for target in control.targets:
+            async with grpc.aio.insecure_channel(target) as channel:
+                await Stubs(channel).host(1)
+
+    assert len(control.targets) == 2
+
+
 @pytest.mark.parametrize(
     ("listen", "error"),
     [
@@ -206,6 +216,8 @@ async def test_loopback_is_listened_on(tmp_path: Path, listen: str) -> None:
         ("unix:relative.sock", ConfigError),
         ("unix:///" + "x" * 200, ConfigError),
         ("", ConfigError),
+        ("127.0.0.1:0,", ConfigError),
+        ("127.0.0.1:0,0.0.0.0:0", ConfigError),
         ("unix:///proc/nowhere/control.sock", UnavailableError),
     ],
 )

@@ -117,15 +117,12 @@ async def read_fleet(fleet: Fleet) -> dict[str, dict[int, dict[int, tuple[int, i
             network[stable_id] = row
             interest[machine.host].add(stable_id >> 32)
     return {
-        host: {network: tables[network] for network in needed}
-        for host, needed in interest.items()
+        host: {network: tables[network] for network in needed} for host, needed in interest.items()
     }
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_happens_agents_end_with_what_the_fleet_is(
-    fleet: Fleet, seed: int
-) -> None:
+async def test_whatever_happens_agents_end_with_what_the_fleet_is(fleet: Fleet, seed: int) -> None:
     for number in range(1, 6):
         await fleet.stubs.host(number)
     for network in NETWORKS:
