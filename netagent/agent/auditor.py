@@ -78,7 +78,7 @@ class Auditor:
         expects_writes, self._expects_writes = self._expects_writes, False
         began_s = time.monotonic()
         try:
-            done = await self._worker.run(self._engine.reconcile)
+            done = await (self._repair() if expects_writes else self._look())
         except (DataplaneError, ConfigError) as error:
             self._expects_writes |= expects_writes
             return await self._fail(error)
@@ -87,6 +87,18 @@ class Auditor:
         if await self._worker.run(self._engine.view.count_transitions):
             return min(self._interval_s, TRANSITION_INTERVAL_S)
         return self._interval_s
+
+    async def _repair(self) -> Reconciled:
+        """Compare everything in one go: nobody is to come in between."""
+        return await self._worker.run(self._engine.reconcile)
+
+    async def _look(self) -> Reconciled:
+        """Compare everything, and let commits go first while the large table is read."""
+        done = await self._worker.run(self._engine.reconcile, with_locations=False)
+        desired = await self._worker.run(self._engine.desired_locations)
+        suspects = await asyncio.to_thread(self._engine.find_suspects, desired)
+        mended = await self._worker.run(self._engine.mend_locations, suspects)
+        return Reconciled(done.writes + mended, done.missing)
 
     async def _check_peers(self) -> None:
         try:

@@ -19,12 +19,19 @@ from netagent.dataplane.abi import Constants, Counter, Verdict
 from netagent.dataplane.datapath import Attachment
 from netagent.model.addresses import Fleet, StableId, stable_address
 from netagent.model.errors import ConfigError, DataplaneError
-from netagent.model.fleet import Host
+from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
 from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.operations import EndpointBinding
-from netagent.reconcile.plan import Tables, find_departed, plan_changes, plan_tables
+from netagent.reconcile.plan import (
+    ObservedTables,
+    Tables,
+    find_departed,
+    find_differing,
+    plan_changes,
+    plan_tables,
+)
 from netagent.reconcile.view import Delta, View
 
 REFRESH_BELOW_NS = TRANSITION_LIFETIME_NS * 2 // 3
@@ -151,10 +158,11 @@ class Engine:
             self.reconcile()
         self.applied_revision = self.view.revision
 
-    def reconcile(self) -> Reconciled:
+    def reconcile(self, *, with_locations: bool = True) -> Reconciled:
         """Bring links, programs, peers and tables in step with intent; a second run writes nothing.
 
-        DataplaneError at the first thing that fails; what came before it stays.
+        with_locations: whether to compare the one table that may be large as well; without, see
+        mend_locations. DataplaneError at the first thing that fails; what came before it stays.
         """
         own = self._require_own()
         before = self._kernel.writes
@@ -166,13 +174,35 @@ class Engine:
             if machine.machine in missing
         }
         self._ensure_peers(own, is_new=is_new)
-        self._ensure_tables(bindings)
+        self._ensure_tables(bindings, with_locations=with_locations)
         for stable_id in sorted(self.interfaces.attached):
             if self.state(stable_id) is EndpointState.LIVE and stable_id in bindings:
                 self._kernel.writes += self.interfaces.activate(stable_id)
         self._kernel.datapath.prune()
-        self.applied_revision = self.view.revision
+        if with_locations:
+            self.applied_revision = self.view.revision
         return Reconciled(self._kernel.writes - before, missing)
+
+    def desired_locations(self) -> dict[StableId, Location]:
+        """Return the whole location table as it should be now."""
+        return self.view.locations()
+
+    def find_suspects(self, desired: dict[StableId, Location]) -> tuple[StableId, ...]:
+        """Return the ids whose location in the kernel is not the desired one, ascending.
+
+        Any thread may call: reading the whole table takes long, and no commit should wait for it.
+        So a suspect may be only a row that has changed meanwhile; mend_locations looks again.
+        """
+        return find_differing(desired, self._kernel.datapath.location.items())
+
+    def mend_locations(self, suspects: tuple[StableId, ...]) -> int:
+        """Compare these rows with intent as it is now, mend them; return how many were wrong."""
+        before = self._kernel.writes
+        table = self._kernel.datapath.location
+        desired = {i: row for i in suspects if (row := self.view.location(i)) is not None}
+        observed = {i: row for i in suspects if (row := table.get(i)) is not None}
+        self._apply_tables(Tables(locations=desired), ObservedTables(locations=observed))
+        return self._kernel.writes - before
 
     def attach(self, machine: AttachedMachine) -> EndpointStatus:
         """Make a machine's interface, filter and endpoint row; idempotent."""
@@ -337,10 +367,19 @@ class Engine:
         ):
             self._kernel.ensure_peers(hosts, is_new=is_new)
 
-    def _ensure_tables(self, bindings: dict[StableId, EndpointBinding]) -> None:
+    def _ensure_tables(
+        self, bindings: dict[StableId, EndpointBinding], *, with_locations: bool
+    ) -> None:
+        locations = self.view.locations() if with_locations else {}
+        self._apply_tables(
+            Tables(locations, self.view.transitions(), bindings),
+            self._kernel.observe(with_locations=with_locations),
+        )
+
+    def _apply_tables(self, desired: Tables, observed: ObservedTables) -> None:
         operations = plan_tables(
-            Tables(self.view.locations(), self.view.transitions(), bindings),
-            self._kernel.observe(),
+            desired,
+            observed,
             may_prune=self._is_whole,
             now_ns=self._kernel.boottime_ns(),
             refresh_below_ns=REFRESH_BELOW_NS,

@@ -65,10 +65,10 @@ class Kernel:
             endpoints=self.datapath.endpoint.capacity,
         )
 
-    def observe(self) -> ObservedTables:
-        """Read the three tables whole."""
+    def observe(self, *, with_locations: bool = True) -> ObservedTables:
+        """Read the three tables whole, or the two small ones."""
         return ObservedTables(
-            locations=self.datapath.location.items(),
+            locations=self.datapath.location.items() if with_locations else {},
             transitions={
                 stable_id: HeldTransition(
                     Transition(row.source, row.destination, row.epoch), row.deadline_ns

@@ -146,6 +146,14 @@ def plan_tables(
     )
 
 
+def find_differing(
+    desired: Mapping[StableId, _R], observed: Mapping[StableId, _R]
+) -> tuple[StableId, ...]:
+    """Return the ids of rows that are wrong, missing or surplus; ascending."""
+    diff = _diff(desired, observed)
+    return tuple(sorted((*diff.wrong, *diff.surplus)))
+
+
 def find_departed(
     view: View, delta: Delta, own_locator: Locator, attached: set[StableId]
 ) -> dict[StableId, int]:
@@ -189,7 +197,7 @@ def _after(
 
 
 def _diff(desired: Mapping[StableId, _R], observed: Mapping[StableId, _R]) -> RowDiff[_R]:
-    wrong = {i: row for i, row in sorted(desired.items()) if observed.get(i) != row}
+    wrong = {i: desired[i] for i in sorted(i for i in desired if observed.get(i) != desired[i])}
     return RowDiff(wrong, tuple(sorted(observed.keys() - desired.keys())))
 
 

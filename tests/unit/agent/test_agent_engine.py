@@ -239,6 +239,32 @@ def test_drift_of_every_kind_is_mended(rig: Rig) -> None:
     assert engine.reconcile().writes == 0
 
 
+def test_look_at_the_large_table_mends_it(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1), DB: at(H2, 1, "db")})
+    wanted = rig.state.location.items()
+    del rig.state.location.rows[DB]
+    rig.state.location.rows[999] = Location(H3.locator, Identity(9), 9)
+
+    suspects = engine.find_suspects(engine.desired_locations())
+
+    assert suspects == (999, DB)
+    assert engine.mend_locations(suspects) == 2
+    assert rig.state.location.rows == wanted
+    assert engine.find_suspects(engine.desired_locations()) == ()
+
+
+def test_commit_while_the_large_table_was_read_is_not_undone(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H2, 1)})
+    desired = engine.desired_locations()
+    engine.take_batch(located({WEB: at(H3, 2)}, revision=2))
+    suspects = engine.find_suspects(desired)
+    assert suspects == (WEB,)
+    rig.state.journal.clear()
+
+    assert engine.mend_locations(suspects) == 0
+    assert rig.state.journal == []
+
+
 def test_missing_namespace_is_told_and_the_others_go_on(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1), DB: at(H1, 1, "db")})
     rig.attach(DB, "db")
