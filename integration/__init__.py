@@ -1,0 +1,1 @@
+"""What runs netagent as a whole: the lab, the scenarios, the demo and the benchmark."""

@@ -1,0 +1,171 @@
+"""One host, machine or fabric of a lab: a process that holds its own namespaces.
+
+Everything that runs inside is in the holder's process namespace, so it ends with the holder, and
+with the last process the kernel removes interfaces, mounts and pinned BPF objects. /proc stays
+the outer one: paths such as /proc/PID/ns/net mean the same inside and outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+HOST_MOUNTS = """
+mount -t tmpfs tmpfs /run
+mkdir -p /run/wireguard /run/netagent /run/lock
+mount -t sysfs sysfs /sys 2>/dev/null || true
+mount -t bpf bpf /sys/fs/bpf
+"""
+"""A host's own /run and BPF file system; /sys is mounted anew so that it shows its interfaces."""
+
+
+class CommandError(AssertionError):
+    """A command in a namespace failed; the text has its output."""
+
+
+@dataclass(slots=True)
+class Namespace:
+    """A running holder. pid: of the first process inside, as seen from outside."""
+
+    name: str
+    pid: int
+    started: str
+    log_dir: Path
+    holder: subprocess.Popen[bytes] | None = None
+    children: list[subprocess.Popen[Any]] = field(default_factory=list)
+
+    @property
+    def netns(self) -> Path:
+        """The network namespace, for `attach --netns`."""
+        return Path(f"/proc/{self.pid}/ns/net")
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """Return the command line that runs `arguments` inside."""
+        return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "--", *arguments]
+
+    def run(
+        self, *arguments: str, check: bool = True, timeout_s: float = 30, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; CommandError when it fails and `check` is set."""
+        return self.run_outside(self.command(arguments), check, timeout_s, stdin)
+
+    def run_outside(
+        self,
+        command: Sequence[str],
+        check: bool = True,
+        timeout_s: float = 30,
+        stdin: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command line as it is, with the same errors as `run`."""
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=timeout_s,
+                input=stdin,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(
+                f"{self.name}: {' '.join(command)}: not done after {timeout_s:g} s"
+            ) from error
+        if check and done.returncode != 0:
+            raise CommandError(
+                f"{self.name}: {' '.join(command)}: exit {done.returncode}\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def start(
+        self,
+        *arguments: str,
+        log: str | None = None,
+        stdout: int | IO[Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
+        """Start a command that goes on; its output goes to `log` in the lab's directory."""
+        with contextlib.ExitStack() as files:
+            out: Any = subprocess.DEVNULL
+            if log is not None:
+                out = files.enter_context((self.log_dir / log).open("a"))
+            child = subprocess.Popen(
+                self.command(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else out,
+                stderr=out,
+                text=True,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        self.children.append(child)
+        return child
+
+    def kill(self) -> None:
+        """End everything inside, at once."""
+        if is_process(self.pid, self.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        for child in self.children:
+            child.wait()
+        if self.holder is not None:
+            self.holder.wait()
+
+
+def start_namespace(name: str, log_dir: Path, *, mounts: str = "", is_bound: bool) -> Namespace:
+    """Start a holder.
+
+    mounts: shell commands run first, in the new mount namespace.
+    is_bound: whether it ends when the process that started it does (kill -9 included).
+    """
+    log = (log_dir / "namespaces.log").open("a")
+    holder = subprocess.Popen(
+        [
+            *(("setpriv", "--pdeathsig", "KILL") if is_bound else ()),
+            *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL"),
+            *("sh", "-ec", f"{mounts}\nip link set lo up\necho ready\nexec sleep infinity"),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        start_new_session=True,
+    )
+    log.close()
+    assert holder.stdout is not None
+    if holder.stdout.readline() != b"ready\n":
+        raise CommandError(f"{name}: the namespace did not come up: exit {holder.wait()}")
+    pid = child_of(holder.pid)
+    return Namespace(name, pid, start_time(pid), log_dir, holder)
+
+
+def child_of(pid: int) -> int:
+    """Return the only child of a process."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes below one, parents first."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield int(child)
+        with contextlib.suppress(OSError):
+            yield from descendants(int(child))
+
+
+def start_time(pid: int) -> str:
+    """Return what tells a process from a later one with the same number."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def is_process(pid: int, started: str) -> bool:
+    """Whether this very process lives."""
+    try:
+        return start_time(pid) == started
+    except OSError:
+        return False

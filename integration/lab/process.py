@@ -1,0 +1,60 @@
+"""One of netagent's daemons inside a namespace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from integration.lab.namespace import Namespace, child_of, is_process, start_time
+
+NETAGENT = str(Path(sys.executable).parent / "netagent")
+
+
+class Daemon:
+    """A daemon that can be killed and started again. pid: of the process itself, from outside."""
+
+    def __init__(self, namespace: Namespace, name: str, arguments: list[str]) -> None:
+        self._namespace = namespace
+        self._name = name
+        self._arguments = arguments
+        self._wrapper: subprocess.Popen[str] | None = None
+        self.pid = 0
+        self.started = ""
+
+    @property
+    def log(self) -> Path:
+        """What the daemon has said so far."""
+        return self._namespace.log_dir / f"{self._name}.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return bool(self.pid) and is_process(self.pid, self.started)
+
+    def start(self) -> None:
+        """Start it; returns when the process is there, not when it is ready."""
+        self._wrapper = self._namespace.start(NETAGENT, *self._arguments, log=self.log.name)
+        while True:  # nsenter forks right after it has entered the namespaces
+            try:
+                self.pid = child_of(self._wrapper.pid)
+                self.started = start_time(self.pid)
+                return
+            except (ValueError, OSError):
+                if self._wrapper.poll() is not None:
+                    raise AssertionError(
+                        f"{self._name} ended at once:\n{self.log.read_text()}"
+                    ) from None
+
+    def adopt(self, pid: int, started: str) -> None:
+        """Take over a daemon that another process has started."""
+        self.pid, self.started = pid, started
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal to the process and wait until it is gone."""
+        if self.is_running:
+            os.kill(self.pid, number)
+        if self._wrapper is not None:
+            self._wrapper.wait(timeout=30)
