@@ -14,10 +14,10 @@ from netagent.cli.daemon import (
     fail,
     load_or_fail,
     log_level_option,
-    permission_failure,
     pick_file,
     run_daemon,
     setting_options,
+    system_failure,
 )
 from netagent.cli.options import examples
 from netagent.cli.output import print_json
@@ -100,8 +100,8 @@ def cleanup(config_file: Path | None, output: str, **flags: object) -> None:
         removed = remove_all(loaded.config)
     except NetagentError as error:
         raise fail(error) from error
-    except PermissionError as error:
-        raise permission_failure(error) from error
+    except OSError as error:
+        raise system_failure(error) from error
     if output == "json":
         print_json({"removed": removed})
         return

@@ -97,8 +97,8 @@ def run_daemon(run: Coroutine[Any, Any, None], log_level: str) -> None:
         raise Failure("\n".join(map(str, _leaves(expected)))) from group
     except NetagentError as error:
         raise fail(error) from error
-    except PermissionError as error:
-        raise permission_failure(error) from error
+    except OSError as error:
+        raise system_failure(error) from error
 
 
 def fail(error: NetagentError) -> Failure:
@@ -110,11 +110,12 @@ def fail(error: NetagentError) -> Failure:
     return Failure(str(error))
 
 
-def permission_failure(error: PermissionError) -> Failure:
-    """Return the Failure for something that only root may do."""
+def system_failure(error: OSError) -> Failure:
+    """Return the Failure for what the system refuses: a path that cannot be used, or not by us."""
     what = error.filename or "the kernel's network"
-    hint = "" if os.geteuid() == 0 else "; run this as root"
-    return Failure(f"may not use {what}: {error.strerror}{hint}")
+    needs_root = isinstance(error, PermissionError) and os.geteuid() != 0
+    hint = "; run this as root" if needs_root else ""
+    return Failure(f"cannot use {what}: {error.strerror}{hint}")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

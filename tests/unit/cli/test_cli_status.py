@@ -6,7 +6,7 @@ import pytest
 
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.types.v1 import types_pb2
-from netagent.cli.output import format_age, format_bytes
+from netagent.cli.output import format_age, format_bytes, print_table
 from netagent.cli.status import print_status
 from netagent.cli.views import status_view
 
@@ -104,3 +104,22 @@ def test_age(age_s: float, text: str) -> None:
 )
 def test_bytes(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(("variable", "is_plain"), [("1", True), ("", False)])
+def test_terminal_gets_bold_headers_unless_told_not_to(
+    variable: str,
+    is_plain: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", variable)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    print_table(("NAME",), [("a",)])
+
+    text = capsys.readouterr().out
+    assert "NAME" in text
+    assert ("\x1b" not in text) is is_plain

@@ -157,6 +157,25 @@ def test_control_that_may_not_listen_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("daemon", ["control", "agent"])
+def test_state_directory_that_cannot_be_one(daemon: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    own = {
+        "control": ("--listen", f"unix://{tmp_path}/c.sock"),
+        "agent": ("--name", "a", "--control", "unix:///c", "--endpoint", "192.0.2.1:51820"),
+    }
+    args = (daemon, "run", "--state-dir", str(file), *own[daemon])
+
+    done = subprocess.run([COMMAND, *args], capture_output=True, text=True, check=False)
+
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode in (1, 2, 3)
+    assert len(errors) == 1
+    assert str(file) in errors[0]
+    assert "Traceback" not in done.stderr
+
+
 def test_help_imports_neither_grpc_nor_rich() -> None:
     code = (
         "import sys; from netagent.cli.main import cli; cli(['--help'], standalone_mode=False);"
