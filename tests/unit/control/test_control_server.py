@@ -15,11 +15,13 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from control_fleet import Fleet, Stubs, running_fleet, until
+from control_fleet import Agent, Fleet, Stubs, running_fleet, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
+from netagent.api.control.v1 import move_service_pb2 as moves_pb
+from netagent.api.types.v1 import types_pb2
 from netagent.control.config import ControlConfig
 from netagent.control.server import serve_control
 from netagent.model.errors import ConfigError, NetagentError, StateError, UnavailableError
@@ -78,6 +80,65 @@ async def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
             await process.communicate()
 
     assert len(acknowledged) >= 300
+
+
+async def test_kill_9_in_the_middle_of_moves_leaves_each_machine_one_owner(
+    tmp_path: Path,
+) -> None:
+    committed: dict[str, int] = {}
+    hosts = {1: "h1", 2: "h2"}
+
+    async def shuttle(stubs: Stubs, machine: str) -> None:
+        while True:
+            here = (await stubs.get(machine)).host
+            call = stubs.move(machine, hosts[2] if here == "h1" else hosts[1])
+            with suppress(grpc.aio.AioRpcError):
+                while (response := await call.read()) is not grpc.aio.EOF:
+                    if response.move.phase == types_pb2.MOVE_PHASE_COMMITTED:
+                        committed[machine] = response.move.epoch
+            await stubs.get(machine)
+
+    for round_number in range(3):
+        process, target = await start_process(tmp_path)
+        try:
+            options = (("grpc.use_local_subchannel_pool", 1),)
+            async with grpc.aio.insecure_channel(target, options=options) as channel:
+                async with asyncio.timeout(20):
+                    await channel.channel_ready()
+                stubs = Stubs(channel)
+                if round_number == 0:
+                    await stubs.host(1)
+                    await stubs.host(2)
+                    await stubs.network("n")
+                    for number in range(8):
+                        await stubs.machine(f"n/m{number}", "h1")
+                agents = [Agent(stubs, host) for host in hosts.values()]
+                syncing = [asyncio.ensure_future(agent.run()) for agent in agents]
+
+                async def has_ended(stubs: Stubs = stubs) -> bool:
+                    request = moves_pb.ListMovesRequest(active_only=True)
+                    return not (await stubs.moves.ListMoves(request)).moves
+
+                await until(lambda agents=agents: all(agent.revision for agent in agents))
+                await until(has_ended)
+                await until(lambda agents=agents: not any(agents[0].transitions.values()))
+                for machine, epoch in committed.items():
+                    assert (await stubs.get(machine)).epoch >= epoch
+                for number in range(8):
+                    found = await stubs.get(f"m{number}")
+                    # Every move is there and back, so the owner follows from the epoch alone.
+                    assert found.host == ("h1" if found.epoch % 2 else "h2")
+                moving = [
+                    asyncio.ensure_future(shuttle(stubs, f"n/m{number}")) for number in range(8)
+                ]
+                enough = sum(committed.values()) + 60
+                await until(lambda enough=enough: sum(committed.values()) >= enough)
+                os.kill(process.pid, signal.SIGKILL)
+                await asyncio.gather(*moving, *syncing, return_exceptions=True)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
 
 
 async def read_all(stubs: Stubs) -> dict[str, str]:
