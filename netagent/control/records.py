@@ -7,12 +7,14 @@ a default.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address
 from typing import Any
 
 from netagent.model.addresses import HOST_NETWORK, Fleet, StableId, make_id, make_locator
-from netagent.model.errors import NetagentError
+from netagent.model.errors import InvalidError, NetagentError
 from netagent.model.fleet import Endpoint, Host, Identity, Machine, Move, MovePhase, Network
 
 
@@ -44,8 +46,8 @@ def encode_fleet(fleet: Fleet) -> bytes:
 
 def decode_fleet(value: bytes) -> Fleet:
     """Return the fleet from what is stored."""
-    fields = _decode(value, "fleet")
-    return Fleet(fields["fleet_id"], IPv6Network(fields["prefix"]), fields["locator_top"])
+    with _reading("fleet", value) as fields:
+        return Fleet(fields["fleet_id"], IPv6Network(fields["prefix"]), fields["locator_top"])
 
 
 def make_host(
@@ -76,15 +78,15 @@ def encode_host(host: Host) -> bytes:
 
 def decode_host(fleet: Fleet, name: str, value: bytes) -> Host:
     """Return a host from what is stored."""
-    fields = _decode(value, f"host {name}")
-    return make_host(
-        fleet,
-        name,
-        fields["region"],
-        fields["number"],
-        bytes.fromhex(fields["public_key"]),
-        Endpoint(ip_address(fields["address"]), fields["port"]),
-    )
+    with _reading(f"host {name}", value) as fields:
+        return make_host(
+            fleet,
+            name,
+            fields["region"],
+            fields["number"],
+            bytes.fromhex(fields["public_key"]),
+            Endpoint(ip_address(fields["address"]), fields["port"]),
+        )
 
 
 def encode_network(network: Network) -> bytes:
@@ -94,7 +96,8 @@ def encode_network(network: Network) -> bytes:
 
 def decode_network(name: str, value: bytes) -> Network:
     """Return a network from what is stored."""
-    return Network(name, _decode(value, f"network {name}")["number"])
+    with _reading(f"network {name}", value) as fields:
+        return Network(name, fields["number"])
 
 
 def encode_machine(record: MachineRecord) -> bytes:
@@ -112,18 +115,18 @@ def encode_machine(record: MachineRecord) -> bytes:
 
 def decode_machine(path: str, value: bytes) -> MachineRecord:
     """Return a machine from what is stored. path: NETWORK/NAME."""
-    fields = _decode(value, f"machine {path}")
     network, _, name = path.partition("/")
-    machine = Machine(
-        network=network,
-        name=name,
-        stable_id=StableId(fields["id"]),
-        identity=Identity(fields["identity"]),
-        labels=fields["labels"],
-        host=fields["host"],
-        epoch=fields["epoch"],
-    )
-    return MachineRecord(machine, fields["move"])
+    with _reading(f"machine {path}", value) as fields:
+        machine = Machine(
+            network=network,
+            name=name,
+            stable_id=StableId(fields["id"]),
+            identity=Identity(fields["identity"]),
+            labels=fields["labels"],
+            host=fields["host"],
+            epoch=fields["epoch"],
+        )
+        return MachineRecord(machine, fields["move"])
 
 
 def encode_move(record: MoveRecord) -> bytes:
@@ -143,17 +146,17 @@ def encode_move(record: MoveRecord) -> bytes:
 
 def decode_move(move_id: str, value: bytes) -> MoveRecord:
     """Return a move from what is stored."""
-    fields = _decode(value, f"move {move_id}")
-    move = Move(
-        move_id=move_id,
-        machine=fields["machine"],
-        stable_id=StableId(fields["id"]),
-        source=fields["source"],
-        destination=fields["destination"],
-        epoch=fields["epoch"],
-        phase=MovePhase(fields["phase"]),
-    )
-    return MoveRecord(move, tuple(fields["prepare_lagging"]), tuple(fields["settle_lagging"]))
+    with _reading(f"move {move_id}", value) as fields:
+        move = Move(
+            move_id=move_id,
+            machine=fields["machine"],
+            stable_id=StableId(fields["id"]),
+            source=fields["source"],
+            destination=fields["destination"],
+            epoch=fields["epoch"],
+            phase=MovePhase(fields["phase"]),
+        )
+        return MoveRecord(move, tuple(fields["prepare_lagging"]), tuple(fields["settle_lagging"]))
 
 
 def encode_number(number: int) -> bytes:
@@ -170,11 +173,13 @@ def _encode(**fields: object) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _decode(value: bytes, what: str) -> dict[str, Any]:
+@contextmanager
+def _reading(what: str, value: bytes) -> Iterator[dict[str, Any]]:
+    """Give the fields of a record; what goes wrong with them is a StoreFormatError."""
     try:
-        fields = json.loads(value)
-    except ValueError as error:
-        raise StoreFormatError(f"{what}: not JSON") from error
-    if not isinstance(fields, dict):
-        raise StoreFormatError(f"{what}: not an object")
-    return fields
+        yield json.loads(value)
+    except (InvalidError, KeyError, TypeError, ValueError) as error:
+        raise StoreFormatError(
+            f"the store's record of {what} cannot be read ({error!r}); was it written by a newer"
+            " release?"
+        ) from error
