@@ -10,7 +10,7 @@ import pytest
 from netagent.model.errors import UnavailableError
 from netagent.store.contract import Changes, CompactedError, Delete, Put, Store
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 async def collect(store: Store, prefix: bytes, after: int, up_to: int) -> list[Changes]:

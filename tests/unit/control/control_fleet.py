@@ -28,7 +28,7 @@ from netagent.api.types.v1 import types_pb2
 from netagent.control.config import ControlConfig
 from netagent.control.server import Control, serve_control
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
