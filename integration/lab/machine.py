@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from integration.lab.host import Host
@@ -19,6 +20,11 @@ class Machine:
         self.path = path
         self.name = path.partition("/")[2]
         self.address = address
+
+    @property
+    def netns(self) -> Path:
+        """The machine's network namespace."""
+        return self.namespace.netns
 
     def attach(self, host: Host) -> agent_pb.AttachedEndpoint:
         """Give the machine an interface on a host."""

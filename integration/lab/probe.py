@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import ctypes
 import signal
 import subprocess
 import sys
@@ -11,10 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Probed(Protocol):
@@ -59,7 +57,7 @@ class Record:
         within = [packet for packet in self.packets if begin_ns <= packet[0] < end_ns]
         returned = sorted(back for _, _, back in within if back)
         edges = [begin_ns, *returned, max(end_ns, returned[-1] if returned else 0)]
-        gaps = (later - earlier for earlier, later in zip(edges, edges[1:], strict=False))
+        gaps = (later - earlier for earlier, later in pairwise(edges))
         return Loss(
             sent=len(within),
             lost_there=sum(not arrived for _, arrived, _ in within),
@@ -109,12 +107,18 @@ def probing(
     }
     arguments = [str(word) for option in options.items() for word in option]
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("probe_process.py")), *arguments],
+        [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            sys.executable,
+            str(Path(__file__).with_name("probe_process.py")),
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_die_with_parent,
     )
     try:
         assert process.stdout is not None
@@ -126,7 +130,3 @@ def probing(
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

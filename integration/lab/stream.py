@@ -1,15 +1,19 @@
-"""A TCP stream between two machines, by iperf3, and what the kernel says of that very connection."""
+"""A TCP stream between two machines, by iperf3, and what the kernel says of its connection."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from integration.lab.namespace import CommandError, Namespace
+from integration.lab.namespace import CommandError, Namespace, child_of
 from integration.lab.wait import wait_until
 
 PORT = 5201
@@ -19,7 +23,7 @@ ENOUGH_BYTES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One TCP connection as its sender sees it. acknowledged: bytes that have arrived for certain."""
+    """A TCP connection as its sender sees it. acknowledged: bytes that have arrived for certain."""
 
     local_port: int
     acknowledged: int
@@ -79,6 +83,13 @@ def serving(destination: Namespace) -> Iterator[None]:
         yield
     finally:
         end(server)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End what `Namespace.start` started: the command itself, not what entered the namespace."""
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(child_of(process.pid), signal.SIGKILL)
+    process.wait()
 
 
 def _is_listening(namespace: Namespace) -> bool:
