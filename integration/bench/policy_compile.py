@@ -22,7 +22,7 @@ from netagent.model.fleet import Identity
 from netagent.policy.capacity import measure
 from netagent.policy.compiler import Compilation, compile_policy
 from netagent.policy.fleet import FIRST_MACHINE_IDENTITY, FleetSnapshot, Member, make_snapshot
-from netagent.policy.language import Mode, Policy, Traffic, Verdict
+from netagent.policy.language import AnySelector, Policy, Rule, Traffic, Verdict
 from netagent.policy.reading import load_policy
 
 APPS = 50
@@ -87,7 +87,7 @@ def make_policy_text(rng: random.Random, rules: int) -> str:
 def timed(label: str, work: Callable[[], object], repeat: int) -> None:
     times = []
     for _ in range(repeat):
-        gc.collect()
+        gc.collect()  # of what the last one left, not of this one
         start = time.perf_counter()
         work()
         times.append((time.perf_counter() - start) * 1e3)
@@ -120,23 +120,34 @@ def main() -> None:
     repeat = arguments.repeat
     timed("read and check the file", lambda: load_policy(text, "bench.yaml", fleet), repeat)
     timed("full", lambda: compile_policy(policy, fleet), repeat)
-    narrow = next(
-        index
-        for index, rule in enumerate(policy.rules)
-        if "app" in str(rule.source) + str(rule.destination)
-    )
-    ports = (Traffic(6, 7777, 7777),)
-    other = policy.rules[(narrow + 7) % len(policy.rules)]
-    timed("nothing changed", again(policy), repeat)
-    timed("one rule: other ports", again(changed(policy, narrow, traffic=ports)), repeat)
-    timed("one rule: other source", again(changed(policy, narrow, source=other.source)), repeat)
-    flipped = changed(policy, narrow, verdict=Verdict.DENY, mode=Mode.ENFORCE)
-    timed("one rule: deny for allow", again(flipped), repeat)
     rules = policy.rules
-    removed = replace(policy, rules=rules[:narrow] + rules[narrow + 1 :])
-    timed("one rule removed", again(removed), repeat)
-    new_rule = replace(rules[narrow], name="new-rule", traffic=ports)
-    timed("one rule added in front", again(replace(policy, rules=(new_rule, *rules))), repeat)
+    ports = (Traffic(6, 7777, 7777),)
+    sample = range(0, len(rules), max(1, len(rules) // 50))
+    timed("nothing changed", again(policy), repeat)
+
+    def each(label: str, change: Callable[[int], Policy]) -> None:
+        """Time one change at each rule of the sample, wide rules among them."""
+        policies = iter([change(index) for index in sample])
+        timed(label, lambda: again(next(policies))(), len(sample))
+
+    def other_side(index: int) -> Policy:
+        return changed(policy, index, source=rules[(index + 7) % len(rules)].source)
+
+    def opposite(index: int) -> Policy:
+        return changed(policy, index, verdict=rules[index].verdict.opposite)
+
+    def added(index: int) -> Policy:
+        new = replace(rules[index], name="new-rule", traffic=ports)
+        return replace(policy, rules=(new, *rules))
+
+    def removed(index: int) -> Policy:
+        return replace(policy, rules=rules[:index] + rules[index + 1 :])
+
+    each("one rule: other ports", lambda index: changed(policy, index, traffic=ports))
+    each("one rule: other source", other_side)
+    each("one rule: deny for allow, or back", opposite)
+    each("one rule removed", removed)
+    each("one rule added in front", added)
     labels = {"app": "app-1", "env": "prod", "team": "team-1", "zone": "new"}
     newcomer = Member("shop", "m-new", Identity(arguments.identities + 100), labels)
     timed("one new label set", lambda: again(policy, fleet.with_member(newcomer))(), repeat)
@@ -151,19 +162,10 @@ def main() -> None:
         lambda: again(policy, fleet.with_member(joined))(),
         repeat,
     )
-    everything = replace(new_rule, name="wide", source=(_any(),), destination=(_any(),))
-    timed(
-        "wide: a rule from any to any", again(replace(policy, rules=(*rules, everything))), repeat
-    )
-    wide = replace(new_rule, name="wide", source=(_any(),))
-    timed("wide: a rule from any to some", again(replace(policy, rules=(*rules, wide))), repeat)
+    everybody = (AnySelector(),)
+    wide = Rule("wide", everybody, everybody, Verdict.ALLOW, ports)
+    timed("wide: a rule from any to any", again(replace(policy, rules=(*rules, wide))), repeat)
     timed("wide: another default", again(replace(policy, default=Verdict.ALLOW)), repeat)
-
-
-def _any() -> object:
-    from netagent.policy.language import AnySelector
-
-    return AnySelector()
 
 
 if __name__ == "__main__":

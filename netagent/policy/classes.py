@@ -26,7 +26,10 @@ _PORT_MAX = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class _Clause:
-    """One rule as far as one protocol is concerned. rank: its place in the file."""
+    """One rule as far as one protocol is concerned. rank: its place in the file.
+
+    ranges: sorted and disjoint.
+    """
 
     rank: int
     number: int
@@ -61,14 +64,15 @@ class ClassBuilder:
 
     def _add(self, rank: int, number: int, rule: Rule) -> None:
         for protocol, clauses in self._clauses.items():
-            ranges = tuple(
+            ranges = [
                 (one.first, one.last)
                 for one in rule.traffic
                 if one.protocol is None or one.protocol == protocol
-            )
+            ]
             if ranges:
                 is_audit = rule.mode is Mode.AUDIT
-                clauses[number] = _Clause(rank, number, rule.verdict, is_audit, ranges)
+                joined = _join(ranges)
+                clauses[number] = _Clause(rank, number, rule.verdict, is_audit, joined)
         for one in rule.traffic:
             if one.protocol is not None:
                 self._speaks[one.protocol] = self._speaks.get(one.protocol, 0) | 1 << number
@@ -119,57 +123,98 @@ class ClassBuilder:
             clauses = sorted((known[number] for number in bits_of(mask)), key=lambda one: one.rank)
             intervals = self._cut(clauses, default)
             text = ";".join(
-                f"{one.first},{one.last},{one.verdict.value},{one.rule},{one.audit_rule}"
-                for one in intervals
+                [
+                    f"{first},{verdict is Verdict.ALLOW},{rule},{audit_rule}"
+                    for first, _, verdict, rule, audit_rule in intervals
+                ]
             )
             found = intervals, blake2b(text.encode(), digest_size=16).digest()
             self._intervals[key] = found
         return found
 
     def _cut(self, clauses: list[_Clause], default: Verdict) -> tuple[Interval, ...]:
-        starts = {0}
-        for clause in clauses:
+        """Sweep over the ports; `clauses` are in the order of the file, as bits of a mask."""
+        toggles = {0: 0}
+        sides = _Sides()
+        for index, clause in enumerate(clauses):
+            bit = 1 << index
+            sides.add(clause, bit)
             for first, last in clause.ranges:
-                starts.add(first)
-                starts.add(last + 1)
-        starts.discard(_PORT_MAX + 1)
-        ordered = sorted(starts)
-        intervals: list[Interval] = []
-        for index, first in enumerate(ordered):
-            last = ordered[index + 1] - 1 if index + 1 < len(ordered) else _PORT_MAX
-            active = [
-                clause
-                for clause in clauses
-                if any(low <= first <= high for low, high in clause.ranges)
+                toggles[first] = toggles.get(first, 0) ^ bit
+                toggles[last + 1] = toggles.get(last + 1, 0) ^ bit
+        toggles.pop(_PORT_MAX + 1, None)
+        starts: list[int] = []
+        outcomes: list[tuple[Verdict, int, int | None]] = []
+        active = 0
+        for start in sorted(toggles):
+            active ^= toggles[start]
+            outcome = self._decide(clauses, sides, active, default)
+            if not outcomes or outcomes[-1] != outcome:
+                starts.append(start)
+                outcomes.append(outcome)
+        ends = [start - 1 for start in starts[1:]]
+        ends.append(_PORT_MAX)
+        return tuple(
+            [
+                Interval(first, last, verdict, rule, audit_rule)
+                for first, last, (verdict, rule, audit_rule) in zip(
+                    starts, ends, outcomes, strict=True
+                )
             ]
-            outcome = self._decide(active, default)
-            if intervals and intervals[-1][2:] == outcome:
-                intervals[-1] = intervals[-1]._replace(last=last)
-            else:
-                intervals.append(Interval(first, last, *outcome))
-        return tuple(intervals)
+        )
 
-    def _decide(self, active: list[_Clause], default: Verdict) -> tuple[Verdict, int, int | None]:
-        deny = allow = audit_deny = audit_allow = None
-        for clause in reversed(active):
-            if clause.verdict is Verdict.DENY:
-                if clause.is_audit:
-                    audit_deny = clause.number
-                else:
-                    deny = clause.number
-            elif clause.is_audit:
-                audit_allow = clause.number
-            else:
-                allow = clause.number
-        if deny is not None:
-            verdict, rule = Verdict.DENY, deny
-        elif allow is not None:
-            verdict, rule = Verdict.ALLOW, allow
-        else:
-            verdict, rule = default, DEFAULT_RULE
+    def _decide(
+        self, clauses: list[_Clause], sides: _Sides, active: int, default: Verdict
+    ) -> tuple[Verdict, int, int | None]:
+        """Apply docs/policy.md, "Precedence", to the clauses that match."""
+        verdict, rule = default, DEFAULT_RULE  # 3, 4
+        if active & sides.deny:
+            verdict, rule = Verdict.DENY, _first(clauses, active & sides.deny)  # 1
+        elif active & sides.allow:
+            verdict, rule = Verdict.ALLOW, _first(clauses, active & sides.allow)  # 2
         if verdict is Verdict.ALLOW:
-            return verdict, rule, audit_deny
-        if self._is_audit:
-            return Verdict.ALLOW, DEFAULT_RULE, rule
-        # An allow in audit mode changes nothing where an enforced rule denies.
-        return verdict, rule, audit_allow if deny is None else None
+            audit = active & sides.audit_deny
+        elif self._is_audit:
+            return Verdict.ALLOW, DEFAULT_RULE, rule  # 5
+        else:
+            # An allow in audit mode changes nothing where an enforced rule denies.
+            audit = 0 if active & sides.deny else active & sides.audit_allow
+        return verdict, rule, _first(clauses, audit) if audit else None  # 6
+
+
+@dataclass(slots=True)
+class _Sides:
+    """Masks of clauses by what they say."""
+
+    deny: int = 0
+    allow: int = 0
+    audit_deny: int = 0
+    audit_allow: int = 0
+
+    def add(self, clause: _Clause, bit: int) -> None:
+        """Put a clause on its side."""
+        if clause.verdict is Verdict.DENY:
+            if clause.is_audit:
+                self.audit_deny |= bit
+            else:
+                self.deny |= bit
+        elif clause.is_audit:
+            self.audit_allow |= bit
+        else:
+            self.allow |= bit
+
+
+def _first(clauses: list[_Clause], mask: int) -> int:
+    """Return the number of the first clause of a mask that is not empty."""
+    return clauses[(mask & -mask).bit_length() - 1].number
+
+
+def _join(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return the ranges sorted and disjoint, as the sweep needs them."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return tuple(joined)

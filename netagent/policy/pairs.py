@@ -51,6 +51,9 @@ class PairTable:
     ) -> None:
         """Set or (None) remove the classes of some pairs of one source."""
         before = self.rows[direction].get(source, {})
+        if not before:
+            self._insert(direction, source, cells)
+            return
         row: dict[Identity, ClassId] | None = None
         for destination, class_id in cells:
             old = before.get(destination)
@@ -69,6 +72,20 @@ class PairTable:
             self.rows[direction][source] = row
         elif row is not None:
             self.rows[direction].pop(source, None)
+
+    def _insert(
+        self,
+        direction: Direction,
+        source: Identity,
+        cells: Iterable[tuple[Identity, ClassId | None]],
+    ) -> None:
+        row = {destination: class_id for destination, class_id in cells if class_id is not None}
+        if not row:
+            return
+        self.rows[direction][source] = row
+        uses = self.uses
+        for class_id in row.values():
+            uses[class_id] = uses.get(class_id, 0) + 1
 
     def forget(self, identities: Iterable[Identity]) -> None:
         """Remove every pair of identities that are gone."""

@@ -186,4 +186,9 @@ def _place(slots: list[Slot], previous: Mapping[Slot, int]) -> dict[Slot, int]:
 
 def is_universal(selectors: tuple[Selector, ...], network: str) -> bool:
     """Whether the words, not today's machines, say every machine of `network`."""
-    return any(one in (AnySelector(), LabelSelector(network)) for one in selectors)
+    for one in selectors:
+        if isinstance(one, AnySelector):
+            return True
+        if isinstance(one, LabelSelector) and not one.requirements and one.network == network:
+            return True
+    return False
