@@ -12,7 +12,8 @@ import grpc.aio
 
 from netagent.agent.attached import AttachedMachine, interface_name
 from netagent.agent.config import INTERFACE_NAME_MAX, AgentConfig
-from netagent.agent.engine import EndpointStatus, Engine, OwnHost
+from netagent.agent.engine import Engine
+from netagent.agent.facts import EndpointStatus, OwnHost
 from netagent.agent.intake import Intake
 from netagent.agent.sync import ControlClient
 from netagent.agent.worker import Worker
@@ -93,8 +94,7 @@ class Attacher:
             raise UnavailableError("this host is not registered yet: control cannot be reached")
         async with self._one_at_a_time:
             path, stable_id = await self._resolve(order.machine)
-            machine = await self._worker.run(self._plan, order, path, stable_id)
-            is_new = stable_id not in self._engine.interfaces.attached
+            machine, is_new = await self._worker.run(self._plan, order, path, stable_id)
             await self._intake.keep(machine)
             try:
                 return own, await self._worker.run(self._engine.attach, machine)
@@ -107,11 +107,7 @@ class Attacher:
     async def detach(self, name: str) -> None:
         """Take an attachment back; NotFoundError when there is none."""
         async with self._one_at_a_time:
-            found = [
-                machine
-                for machine in self._engine.interfaces.attached.values()
-                if name in (machine.machine, machine.machine.rpartition("/")[2])
-            ]
+            found = await self._worker.run(self._engine.find_attached, name)
             if not found:
                 raise NotFoundError(f"machine: {name} is not attached to this host")
             if len(found) > 1:
@@ -143,8 +139,10 @@ class Attacher:
             ) from error
         return machine.path, machine.stable_id
 
-    def _plan(self, order: AttachOrder, path: str, stable_id: StableId) -> AttachedMachine:
-        """Return the attachment, the same as before where it is; runs on the kernel's thread."""
+    def _plan(
+        self, order: AttachOrder, path: str, stable_id: StableId
+    ) -> tuple[AttachedMachine, bool]:
+        """Return (the attachment, whether it is new); runs on the kernel's thread."""
         attached = self._engine.interfaces.attached
         mac = order.mac or machine_mac(stable_id)
         before = attached.get(stable_id)
@@ -157,14 +155,14 @@ class Attacher:
                     f"machine: {path} is attached to {before.netns or before.interface} with MAC"
                     f" {before.mac.hex(':')}; detach it first"
                 )
-            return before
+            return before, False
         if order.netns is not None:
             name = interface_name(stable_id, path, self._engine.is_taken)
             _check_netns(order.netns)
-            return AttachedMachine(stable_id, path, name, mac, order.netns)
+            return AttachedMachine(stable_id, path, name, mac, order.netns), True
         assert order.interface is not None
         self._check_free(order.interface)
-        return AttachedMachine(stable_id, path, order.interface, mac)
+        return AttachedMachine(stable_id, path, order.interface, mac), True
 
     def _check_free(self, interface: str) -> None:
         if interface in (

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 
 from netagent.agent.conditions import Code, Conditions
-from netagent.agent.engine import Engine, Reconciled
+from netagent.agent.engine import Engine
+from netagent.agent.facts import Reconciled
 from netagent.agent.worker import Worker
-from netagent.model.errors import ConfigError, DataplaneError
+from netagent.model.errors import DataplaneError, NetagentError
 from netagent.reconcile.backoff import Backoff, BackoffPolicy
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,10 @@ class Auditor:
         began_s = time.monotonic()
         try:
             done = await (self._repair() if expects_writes else self._look())
-        except (DataplaneError, ConfigError) as error:
+        except Exception as error:
+            # The task's boundary: an auditor that gave up would leave the host to drift.
+            if not isinstance(error, NetagentError):
+                log.exception("unexpected failure while comparing")
             self._expects_writes |= expects_writes
             return await self._fail(error)
         self._succeed(done, time.monotonic() - began_s, is_drift=not expects_writes)

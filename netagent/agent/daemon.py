@@ -18,7 +18,8 @@ from netagent.agent.attach import Attacher
 from netagent.agent.auditor import Auditor
 from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
-from netagent.agent.engine import EndpointStatus, Engine, OwnHost
+from netagent.agent.engine import Engine
+from netagent.agent.facts import EndpointStatus, OwnHost
 from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links

@@ -8,17 +8,22 @@ auditor runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
-from netagent.agent.config import MTU_MIN_BYTES, AgentConfig
+from netagent.agent.config import AgentConfig
+from netagent.agent.facts import (
+    EndpointStatus,
+    EngineStatus,
+    OwnHost,
+    Reconciled,
+    describe_silence,
+    inner_mtu,
+)
 from netagent.agent.interfaces import Interfaces
 from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
-from netagent.dataplane.abi import Constants, Counter, Verdict
+from netagent.dataplane.abi import Constants
 from netagent.dataplane.datapath import Attachment
-from netagent.model.addresses import Fleet, StableId, stable_address
-from netagent.model.errors import ConfigError, DataplaneError
+from netagent.model.addresses import StableId, stable_address
+from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
@@ -36,72 +41,6 @@ from netagent.reconcile.view import Delta, View
 
 REFRESH_BELOW_NS = TRANSITION_LIFETIME_NS * 2 // 3
 """A transition with less time left than this is written again."""
-
-WIREGUARD_OVERHEAD_BYTES = 80
-"""On an IPv6 underlay, the larger of the two."""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnHost:
-    """Who this host is in the fleet."""
-
-    fleet: Fleet
-    host: Host
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciled:
-    """What one comparison did.
-
-    writes: to the kernel. missing: attached machines without interface -> why.
-    """
-
-    writes: int
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """One attached machine now. ifindex: 0 while the interface is missing."""
-
-    attached: AttachedMachine
-    ifindex: int
-    state: EndpointState
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStatus:
-    """What the engine knows of itself; maps: name -> (entries, capacity)."""
-
-    own: OwnHost | None
-    wireguard: str
-    mtu_bytes: int
-    endpoints: tuple[EndpointStatus, ...]
-    counters: dict[Verdict, Counter]
-    maps: dict[str, tuple[int, int]]
-    kernel_writes: int
-
-
-def inner_mtu(underlay_mtu_bytes: int) -> int:
-    """Return the MTU of mesh and machines on an underlay: the greatest multiple of 16 that fits.
-
-    WireGuard pads to 16 bytes and may exceed the underlay's MTU with anything else. Raises
-    ConfigError below 1280.
-    """
-    inner = (underlay_mtu_bytes - WIREGUARD_OVERHEAD_BYTES) // 16 * 16
-    if inner < MTU_MIN_BYTES:
-        raise ConfigError(
-            f"endpoint: the underlay's MTU of {underlay_mtu_bytes} leaves {inner} bytes for"
-            f" machines; IPv6 needs {MTU_MIN_BYTES}"
-        )
-    return inner
-
-
-def _silence(host: Host, last_handshake_s: int) -> str:
-    if not last_handshake_s:
-        return f"host {host.name} at {host.endpoint} has never answered"
-    last = datetime.fromtimestamp(last_handshake_s, UTC)
-    return f"host {host.name} at {host.endpoint} has not answered since {last:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Engine:
@@ -214,6 +153,15 @@ class Engine:
             self._kernel.writes += self.interfaces.activate(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
 
+    def find_attached(self, name: str) -> list[AttachedMachine]:
+        """Return the attachments that NETWORK/NAME or NAME may mean, by machine."""
+        found = [
+            machine
+            for machine in self.interfaces.attached.values()
+            if name in (machine.machine, machine.machine.rpartition("/")[2])
+        ]
+        return sorted(found, key=lambda machine: machine.machine)
+
     def abandon(self, machine: AttachedMachine) -> None:
         """Leave nothing of an attachment that failed half-way."""
         self.interfaces.clear(machine, give_back=True)
@@ -300,7 +248,11 @@ class Engine:
         last = {peer.public_key: peer.last_handshake_s for peer in self._kernel.mesh.observe()}
         names = self.hosts_by_key()
         silent = self._handshakes.find_silent(last, now_s)
-        return {names[key].name: _silence(names[key], last[key]) for key in silent if key in names}
+        return {
+            names[key].name: describe_silence(names[key], last[key])
+            for key in silent
+            if key in names
+        }
 
     def hosts_by_key(self) -> dict[bytes, Host]:
         """Return the hosts of the fleet by public key."""

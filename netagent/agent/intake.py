@@ -13,7 +13,8 @@ import time
 from netagent.agent.attached import AttachedMachine
 from netagent.agent.auditor import Auditor
 from netagent.agent.conditions import Code, Conditions
-from netagent.agent.engine import Engine, OwnHost
+from netagent.agent.engine import Engine
+from netagent.agent.facts import OwnHost
 from netagent.agent.replica import Replica
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId
@@ -96,7 +97,12 @@ class Intake:
         except (InvalidError, ExhaustedError) as error:
             self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
             return str(error)
-        except DataplaneError as error:
+        except Exception as error:
+            # Once the view holds the batch, the auditor brings the kernel there, whatever went wrong.
+            if self._engine.view.revision != batch.revision:
+                raise
+            if not isinstance(error, DataplaneError):
+                log.exception("unexpected failure while applying a batch")
             self._conditions.set(Code.RECONCILE_FAILING, str(error))
             self._auditor.request(expects_writes=True)
             await self._auditor.wait_until_clean()

@@ -8,7 +8,7 @@ from netagent.agent.attached import AttachedMachine
 from netagent.agent.kernel import Kernel
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.links import Link
-from netagent.model.addresses import Fleet, StableId, stable_address
+from netagent.model.addresses import GATEWAY_MAC, Fleet, StableId, stable_address
 from netagent.model.errors import DataplaneError
 from netagent.reconcile.operations import EndpointBinding, RemoveEndpoints, SetEndpoints
 
@@ -66,7 +66,7 @@ class Interfaces:
         for stable_id, machine in sorted(self.attached.items()):
             try:
                 link = self._kernel.links.find(machine.interface)
-                if link is None:
+                if link is None or link.mac != GATEWAY_MAC or not link.is_up:
                     link = self._make(machine, stable_address(fleet, stable_id), mtu_bytes)
                     self._kernel.writes += 1
                 bindings[stable_id] = self._bind(machine, link)

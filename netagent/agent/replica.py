@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from netagent.agent.attached import AttachedMachine
-from netagent.agent.engine import OwnHost
+from netagent.agent.facts import OwnHost
 from netagent.agent.replica_schema import SCHEMA, SCHEMA_VERSION
 from netagent.model.addresses import (
     Fleet,

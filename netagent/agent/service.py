@@ -11,8 +11,8 @@ import grpc.aio
 from netagent.agent.attach import Attacher, parse_order
 from netagent.agent.attached import EndpointState
 from netagent.agent.conditions import Condition, Severity
-from netagent.agent.engine import EndpointStatus, EngineStatus, OwnHost
 from netagent.agent.errors import as_status
+from netagent.agent.facts import EndpointStatus, EngineStatus, OwnHost
 from netagent.agent.session import AGENT_VERSION
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.agent.v1 import agent_service_pb2_grpc

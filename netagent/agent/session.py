@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from netagent.agent.engine import OwnHost
+from netagent.agent.facts import OwnHost
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.api.convert import fleet_from_message, host_from_message
 from netagent.api.convert_sync import locations_from_message, transitions_from_message

@@ -15,7 +15,7 @@ import grpc.aio
 
 from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
-from netagent.agent.engine import OwnHost
+from netagent.agent.facts import OwnHost
 from netagent.agent.intake import Intake
 from netagent.agent.session import Malformed, SyncSession, Welcomed
 from netagent.api.control.v1 import (

@@ -19,9 +19,10 @@ TOMBSTONES_MAX = 65_536
 
 @dataclass(slots=True)
 class NetworkTable:
-    """One network's rows by id."""
+    """One network's rows by id, and its machines' ids by name."""
 
     name: str
+    ids: dict[str, StableId] = field(default_factory=dict)
     locations: dict[StableId, NamedLocation] = field(default_factory=dict)
     transitions: dict[StableId, Transition] = field(default_factory=dict)
 
@@ -131,11 +132,11 @@ class View:
 
         name: NETWORK/NAME, or NAME for that name in every network held.
         """
+        network, _, machine = name.rpartition("/")
         return sorted(
-            (f"{table.name}/{row.name}", stable_id)
+            (f"{table.name}/{machine}", table.ids[machine])
             for table in self.networks.values()
-            for stable_id, row in table.locations.items()
-            if name in (row.name, f"{table.name}/{row.name}")
+            if machine in table.ids and network in ("", table.name)
         )
 
     def apply(self, delta: Delta) -> None:
@@ -149,14 +150,18 @@ class View:
             del self.networks[number]
         for number, name in delta.networks.items():
             self.networks.setdefault(number, NetworkTable(name)).name = name
-        for stable_id in delta.removed_locations:
+        for stable_id, removed in delta.removed_locations.items():
             if table := self.networks.get(network_of(stable_id)):
                 del table.locations[stable_id]
+                if table.ids.get(removed.name) == stable_id:
+                    del table.ids[removed.name]
         for stable_id in delta.removed_transitions:
             if table := self.networks.get(network_of(stable_id)):
                 del table.transitions[stable_id]
         for stable_id, row in delta.locations.items():
-            self.networks[network_of(stable_id)].locations[stable_id] = row
+            table = self.networks[network_of(stable_id)]
+            table.locations[stable_id] = row
+            table.ids[row.name] = stable_id
             self.tombstones.pop(stable_id, None)
         for stable_id, transition in delta.transitions.items():
             self.networks[network_of(stable_id)].transitions[stable_id] = transition

@@ -15,7 +15,8 @@ from simulated_dataplane import (
 
 from netagent.agent.attached import AttachedMachine
 from netagent.agent.config import AgentConfig
-from netagent.agent.engine import Engine, OwnHost
+from netagent.agent.engine import Engine
+from netagent.agent.facts import OwnHost
 from netagent.agent.kernel import Kernel
 from netagent.model.addresses import Fleet, StableId, make_id, make_locator
 from netagent.model.fleet import Endpoint, Host, Identity, Location, Transition

@@ -19,7 +19,7 @@ from agent_rig import (
 from simulated_dataplane import SimulatedDataplane
 
 from netagent.agent.attached import AttachedMachine, EndpointState
-from netagent.agent.engine import inner_mtu
+from netagent.agent.facts import inner_mtu
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Attachment
 from netagent.model.errors import ConfigError, DataplaneError, ExhaustedError

@@ -213,3 +213,22 @@ def test_transitions_have_to_fit_beside_those_that_go() -> None:
 
     with pytest.raises(ExhaustedError, match="transition: 2 entries are needed and 1 fit"):
         check_capacity(view, delta, 1, Capacities(locations=99, transitions=1, endpoints=8))
+
+
+def test_machines_are_found_by_name_and_forgotten_when_they_go() -> None:
+    view = view_of(
+        Batch(
+            1,
+            is_snapshot=True,
+            hosts=HOSTS,
+            locations=(
+                LocationChange(1, "red", True, {WEB: at(1, 1)}),
+                LocationChange(2, "blue", True, {machine_id(2, 1): at(1, 1)}),
+            ),
+        )
+    )
+
+    assert view.find_machines("web") == [("blue/web", machine_id(2, 1)), ("red/web", WEB)]
+    assert view.find_machines("red/web") == [("red/web", WEB)]
+    view.apply(plan_delta(view, change(removed={WEB: 1})))
+    assert view.find_machines("web") == [("blue/web", machine_id(2, 1))]
