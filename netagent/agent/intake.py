@@ -98,7 +98,7 @@ class Intake:
             self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
             return str(error)
         except Exception as error:
-            # Once the view holds the batch, the auditor brings the kernel there, whatever went wrong.
+            # Once the view holds it, the auditor brings the kernel there, whatever went wrong.
             if self._engine.view.revision != batch.revision:
                 raise
             if not isinstance(error, DataplaneError):
