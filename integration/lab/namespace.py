@@ -25,6 +25,10 @@ mount -t bpf bpf /sys/fs/bpf
 """A host's own /run and BPF file system; /sys is mounted anew so that it shows its interfaces."""
 
 
+RECORD = "holders"
+"""File of a lab that names its holders: name, process, start time; a line each."""
+
+
 class CommandError(AssertionError):
     """A command in a namespace failed; the text has its output."""
 
@@ -138,10 +142,15 @@ def start_namespace(name: str, log_dir: Path, *, mounts: str = "", is_bound: boo
     )
     log.close()
     assert holder.stdout is not None
-    if holder.stdout.readline() != b"ready\n":
+    with holder.stdout:
+        is_ready = holder.stdout.readline() == b"ready\n"
+    if not is_ready:
         raise CommandError(f"{name}: the namespace did not come up: exit {holder.wait()}")
     pid = child_of(holder.pid)
-    return Namespace(name, pid, start_time(pid), log_dir, holder)
+    started = start_time(pid)
+    with (log_dir / RECORD).open("a") as record:
+        record.write(f"{name} {pid} {started}\n")
+    return Namespace(name, pid, started, log_dir, holder)
 
 
 def child_of(pid: int) -> int:
