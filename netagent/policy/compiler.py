@@ -206,20 +206,20 @@ class _Step:
     def run(self, previous: Compilation | None, change: _Change) -> PairTable:
         """Return the pairs, having filled `sources` and `destinations`."""
         if previous is None or change.is_fresh:
-            self._fill({}, {})
+            # A pair that no rule matches has the default's class: right in an empty table.
+            touched = self._fill({}, stale=0)
             table = PairTable.empty()
-            touched = self._everything()
+            table.set_defaults(self._defaults())
         else:
-            self.sources[: len(previous.sources)] = previous.sources[: len(self.sources)]
-            self.destinations[: len(previous.destinations)] = previous.destinations[
-                : len(self.destinations)
-            ]
-            touched = self._fill(previous.masks, dict.fromkeys(bits_of(change.stale), True))
+            kept = previous.sources[: len(self.sources)]
+            self.sources[: len(kept)] = kept
+            self.destinations[: len(kept)] = previous.destinations[: len(kept)]
+            touched = self._fill(previous.masks, change.stale)
             table = PairTable.copy_of(previous.entries, previous.uses)
             gone = previous.universe.positions.keys() - self._universe.positions.keys()
             table.forget(identity for _, identity in gone)
-        if table.set_defaults(self._defaults()):
-            touched = self._everything()
+            if table.set_defaults(self._defaults()):
+                touched = self._everything()
         self._write(table, touched)
         return table
 
@@ -228,9 +228,7 @@ class _Step:
         own = self._universe.own
         return {one: everybody if own >> one & 1 else own for one in self._universe.identities}
 
-    def _fill(
-        self, before: Mapping[int, tuple[int, int]], stale: Mapping[int, bool]
-    ) -> dict[int, int]:
+    def _fill(self, before: Mapping[int, tuple[int, int]], stale: int) -> dict[int, int]:
         """Bring S and D up to date; return position to the positions of touched destinations."""
         touched: dict[int, int] = {}
         for number in self._masks.keys() | before.keys():
@@ -243,7 +241,7 @@ class _Step:
                 self.sources[one] ^= bit
             for one in bits_of(flipped_to & (1 << len(self.destinations)) - 1):
                 self.destinations[one] ^= bit
-            if number in stale:
+            if stale & bit:
                 flipped_from = old_from | new_from
             for one in bits_of(flipped_from):
                 touched[one] = touched.get(one, 0) | old_to | new_to
