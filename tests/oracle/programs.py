@@ -109,7 +109,7 @@ def _forward(world: World, packet: Packet, place: Locator) -> Outcome:
 def _to_machine(world: World, arrival: Arrival) -> Outcome:
     if arrival.mark == MARK_DECIDED:  # 1.
         packet = arrival.data[ETHERNET_BYTES:]
-        return Outcome(None, Action.OK, packet, arrival.data[:ETHERNET_BYTES], is_marked=True)
+        return Outcome(None, Action.OK, packet, arrival.data[:ETHERNET_BYTES])
     raise Dropped(Verdict.DROP_OUTSIDE)  # 2.
 
 
@@ -124,7 +124,8 @@ def _longest_bytes(packet: Packet, gso_size: int) -> int:
         return len(packet.raw)
     is_tcp = packet.protocol == TCP
     transport_header_bytes = 4 * (packet.transport[12] >> 4) if is_tcp else UDP_HEADER_BYTES
-    return packet.transport_offset + transport_header_bytes + gso_size
+    segment_bytes = packet.transport_offset + transport_header_bytes + gso_size
+    return min(segment_bytes, len(packet.raw))
 
 
 def _too_big(
@@ -160,7 +161,15 @@ def _deliver(
     if destination_id == world.host_id:
         verdict = Verdict.PASS_TO_HOST
     ethernet = answers.ethernet(endpoint.mac)
-    return Outcome(verdict, Action.REDIRECT, packet, ethernet, endpoint.ifindex, True, remembered)
+    return Outcome(
+        verdict,
+        Action.REDIRECT,
+        packet,
+        ethernet,
+        endpoint.ifindex,
+        is_marked=not endpoint.is_peer,
+        remembered=remembered,
+    )
 
 
 def _to_mesh(world: World, verdict: Verdict, packet: bytes, remembered: FlowRow | None) -> Outcome:

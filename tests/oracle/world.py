@@ -70,7 +70,7 @@ class Outcome:
     packet: what leaves, from the IPv6 header on; None when nothing does.
     ethernet: the header before it, 14 bytes; None when it goes to the mesh, which has none.
     ifindex: where it leaves; None when nothing does or it goes on as it would have without us.
-    is_marked: it leaves through an interface whose to_machine must let it pass.
+    is_marked: it leaves through the egress of an interface, whose to_machine must let it pass.
     remembered: the flow that counts as seen now.
     """
 

@@ -1,0 +1,63 @@
+"""Random extension headers and transports, as scapy layers."""
+
+from __future__ import annotations
+
+from random import Random
+
+from draw_worlds import PORTS
+from fleet_of_three import MTU_BYTES
+from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    ICMPv6Unknown,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    PadN,
+)
+from scapy.layers.sctp import SCTP
+from scapy.packet import Packet, Raw
+
+ICMP_TYPES = (*range(0, 5), 127, *range(128, 139), 142, 143, 144)
+FRAGMENT_OFFSETS = (0, 0, 1, 175, 0x1FFF)
+
+
+def draw_extension_headers(random: Random) -> list[Packet]:
+    """Return mostly none, else up to six in any order."""
+    count = random.choice((*[0] * 12, 1, 1, 1, 2, 2, 3, 4, 5, 6))
+    return [_draw_extension_header(random) for _ in range(count)]
+
+
+def _draw_extension_header(random: Random) -> Packet:
+    options = [PadN(optdata=bytes(random.choice((0, 4, 12, 124))))]
+    match random.choice(("destination", "destination", "fragment", "fragment", "hop", "routing")):
+        case "destination":
+            return IPv6ExtHdrDestOpt(options=options)
+        case "hop":
+            return IPv6ExtHdrHopByHop(options=options)
+        case "fragment":
+            offset = random.choice(FRAGMENT_OFFSETS)
+            return IPv6ExtHdrFragment(offset=offset, m=random.randint(0, 1), id=7)
+        case _:
+            return IPv6ExtHdrRouting(addresses=["2001:db8::9"])
+
+
+def draw_transport(random: Random) -> Packet:
+    """Return a transport header with its payload; Raw stands for one of another protocol."""
+    kind = random.choice((TCP, UDP, SCTP, ICMPv6EchoRequest, ICMPv6EchoReply, ICMPv6Unknown, Raw))
+    payload = b"\x5a" * _draw_size(random)
+    if kind is Raw:
+        return Raw(payload or b"\0")
+    if kind is ICMPv6Unknown:
+        code = random.choice((0, 0, 1, 255))
+        return ICMPv6Unknown(type=random.choice(ICMP_TYPES), code=code, msgbody=payload)
+    if kind in (ICMPv6EchoRequest, ICMPv6EchoReply):
+        return kind(id=random.choice(PORTS), data=payload)
+    return kind(sport=random.choice(PORTS), dport=random.choice(PORTS)) / Raw(payload)
+
+
+def _draw_size(random: Random) -> int:
+    near_mtu = random.randint(MTU_BYTES - 64, MTU_BYTES + 4)
+    return random.choice((random.randint(0, 40), random.randint(0, 40), near_mtu, 2000))

@@ -1,0 +1,182 @@
+"""Random packets, drawn from a world's own ids so that its entries are hit.
+
+Honest ones, spoofed ones, and ones bent out of shape; built by scapy, with right checksums unless
+bent. All randomness comes from the caller's Random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv6Address
+from random import Random
+
+from draw_headers import draw_extension_headers, draw_transport
+from draw_worlds import IDS, PLACES
+from fleet_of_three import INTERFACES, MACHINES, MESH, MTU_BYTES
+from oracle.programs import ETHERNET_BYTES
+from oracle.world import Arrival, World
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from netagent.dataplane.abi import MARK_DECIDED
+from netagent.model.addresses import GATEWAY_MAC, StableId, machine_mac
+
+FOREIGN = (
+    "::",
+    "::1",
+    "fe80::1",
+    "fe80::2:3",
+    "febf::1",
+    "fec0::1",
+    "ff02::1",
+    "ff02::2",
+    "ff02::1:ff00:1",
+    "ff0e::9",
+    "2001:db8::1",
+    "fd4e:6574:6167:2::1",
+    "fc1a::1",
+)
+# Test runs refuse shorter ones; test_short_frames.py sends those through an interface.
+IPV6_FRAME_BYTES_MIN = 54
+WITHOUT_PORTS = (4, 6, 17, 41, 50, 51, 58, 59, 132, 200)
+
+
+def draw_from_machine(random: Random, world: World) -> Arrival:
+    """Draw a frame at the ingress of a machine's interface."""
+    machines = [stable_id for stable_id in world.endpoints if stable_id != world.host_id]
+    return _draw_frame(random, world, machines or list(MACHINES))
+
+
+def draw_from_host(random: Random, world: World) -> Arrival:
+    """Draw a frame at the ingress of the host's own interface."""
+    return _draw_frame(random, world, [world.host_id])
+
+
+def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arrival:
+    source_id = random.choice(senders)
+    if random.randint(0, 11) == 0:
+        source_id = random.choice((*IDS, _any_id(random)))
+    endpoint = world.endpoints.get(source_id)
+    if endpoint and random.randint(0, 9):
+        ifindex, mac = endpoint.ifindex, endpoint.mac
+    else:
+        ifindex = random.choice(tuple(INTERFACES.values()))
+        mac = random.choice((machine_mac(random.choice(IDS)), GATEWAY_MAC, b"\2\0\0\0\0\7"))
+    source = _draw_address(random, world.fleet.prefix_int, source_id)
+    destination = _draw_address(random, world.fleet.prefix_int, _destination_id(random, world))
+    if random.randint(0, 15):
+        packet = _draw_ip(random, source, destination)
+    else:
+        packet = _draw_solicitation(random, source)
+    frame = bytes(Ether(src=mac.hex(":"), dst=GATEWAY_MAC.hex(":"), type=0x86DD))
+    data = _bend(random, frame, bytes(packet))
+    arrival = Arrival(data, ifindex, random.choice((0, 0, MARK_DECIDED)))
+    return _draw_segments(random, arrival)
+
+
+def draw_from_mesh(random: Random, world: World) -> Arrival:
+    """Draw a packet that WireGuard took: from the host where its source is, or from elsewhere."""
+    source_id = random.choice((*IDS, _any_id(random)))
+    place = world.place_of(source_id)
+    anywhere = (*PLACES, world.fleet.prefix_int)
+    source_upper = place if place and random.randint(0, 3) else random.choice(anywhere)
+    own = random.randint(0, 7)
+    destination_upper = world.locator if own else random.choice(anywhere)
+    source = _draw_address(random, source_upper, source_id)
+    destination = _draw_address(random, destination_upper, _destination_id(random, world))
+    data = _bend(random, b"", bytes(_draw_ip(random, source, destination)))
+    return Arrival(data, MESH, random.choice((0, MARK_DECIDED)))
+
+
+def draw_to_machine(random: Random, world: World) -> Arrival:
+    """Draw a frame at the egress of a machine's interface, decided already or not."""
+    mark = random.choice((MARK_DECIDED, 0, 1, MARK_DECIDED | 1, 0xFFFFFFFF))
+    return replace(draw_from_machine(random, world), mark=mark)
+
+
+DRAW_ARRIVAL: dict[str, Callable[[Random, World], Arrival]] = {
+    "from_machine": draw_from_machine,
+    "from_host": draw_from_host,
+    "from_mesh": draw_from_mesh,
+    "to_machine": draw_to_machine,
+}
+
+
+def _any_id(random: Random) -> StableId:
+    return StableId(random.getrandbits(64))
+
+
+def _destination_id(random: Random, world: World) -> StableId:
+    moved = [
+        stable_id
+        for stable_id, transition in world.transitions.items()
+        if transition.source == world.locator != world.place_of(stable_id)
+    ]
+    return random.choice((*world.locations, *world.transitions, *IDS, *moved * 6))
+
+
+def _draw_address(random: Random, upper: int, stable_id: StableId) -> str:
+    if random.randint(0, 24) == 0:
+        return random.choice(FOREIGN)
+    return str(IPv6Address(upper << 64 | stable_id))
+
+
+def _draw_ip(random: Random, source: str, destination: str) -> Packet:
+    packet = IPv6(
+        src=source,
+        dst=destination,
+        hlim=random.choice((64, 64, 255, 2, 1, 0)),
+        tc=random.choice((0, 0xFF)),
+        fl=random.choice((0, 0xFFFFF)),
+    )
+    for header in draw_extension_headers(random):
+        packet /= header
+    last = packet.lastlayer()
+    transport = draw_transport(random)
+    if isinstance(transport, Raw):
+        last.nh = random.choice(WITHOUT_PORTS)
+    return packet / transport
+
+
+def _draw_solicitation(random: Random, source: str) -> Packet:
+    packet = IPv6(
+        src=random.choice((source, source, *FOREIGN)),
+        dst=random.choice(("ff02::1:ff00:1", "fe80::1", "fe80::1", "ff02::1:ff00:2")),
+        hlim=random.choice((255, 255, 255, 64)),
+    )
+    if random.randint(0, 7) == 0:
+        packet /= IPv6ExtHdrDestOpt()
+    target = random.choice(("fe80::1", "fe80::1", "fe80::2", source))
+    packet /= ICMPv6ND_NS(tgt=target, code=random.choice((0, 0, 0, 1)))
+    return packet / ICMPv6NDOptSrcLLAddr() if random.randint(0, 1) else packet
+
+
+def _bend(random: Random, frame: bytes, packet: bytes) -> bytes:
+    """Return mostly the packet itself, else one that is cut, padded, or has a byte changed."""
+    whole = bytearray(frame + packet)
+    match random.choice(("whole",) * 16 + ("cut", "padded", "changed", "header", "tagged")):
+        case "cut":
+            least = IPV6_FRAME_BYTES_MIN if frame else ETHERNET_BYTES
+            del whole[random.randint(least, len(whole)) :]
+        case "padded":
+            whole += bytes(random.randint(1, 64))
+        case "changed":
+            whole[random.randint(0, min(len(whole), 120) - 1)] = random.randint(0, 255)
+        case "header":
+            whole[len(frame) + random.randint(0, 7)] = random.randint(0, 255)
+        case "tagged" if frame:
+            whole[12:12] = random.choice((b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05"))
+    return bytes(whole)
+
+
+def _draw_segments(random: Random, arrival: Arrival) -> Arrival:
+    """Return the frame, sometimes as one that is several segments, where it is plain TCP or UDP."""
+    data = arrival.data
+    is_plain = len(data) > 80 and data[12:14] == b"\x86\xdd" and data[20] in (6, 17)
+    if not is_plain or random.randint(0, 1):
+        return arrival
+    room = MTU_BYTES - 40
+    sizes = (100, room - 21, room - 20, room - 19, room - 9, room - 8, room - 7)
+    return replace(arrival, gso_size=random.choice(sizes))
