@@ -15,7 +15,6 @@ import shutil
 import signal
 import string
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +29,7 @@ from integration.lab.fabric import (
     underlay_address,
 )
 from integration.lab.host import Host
+from integration.lab.kept import directory_of, remove_remains
 from integration.lab.machine import Machine
 from integration.lab.namespace import HOST_MOUNTS, Namespace, start_namespace
 from integration.lab.process import Daemon
@@ -46,11 +46,6 @@ from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 CONTROL_PORT = 7400
 RPC_TIMEOUT_S = 30.0
 HOSTS_MAX = 200
-
-
-def directory_of(name: str) -> Path:
-    """Return where the lab of a name keeps logs, sockets and state."""
-    return Path(tempfile.gettempdir()) / f"netagent-lab-{name}"
 
 
 class Lab:
@@ -94,6 +89,7 @@ class Lab:
 
     def start(self) -> None:
         """Bring everything up, and wait until every agent is in step."""
+        remove_remains()
         self.directory.mkdir(mode=0o755)
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
@@ -156,7 +152,7 @@ class Lab:
         )
         stub = MachineServiceStub(self.channel)
         created = stub.CreateMachine(request, timeout=RPC_TIMEOUT_S).machine
-        machine = Machine(self._start_namespace(name), path, created.address)
+        machine = Machine(self._start_namespace(path), path, created.address)
         self.machines[path] = machine
         if attach:
             machine.attach(self.hosts[host])

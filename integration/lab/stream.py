@@ -77,7 +77,7 @@ def _number(line: str, key: str) -> int:
 @contextmanager
 def serving(destination: Namespace) -> Iterator[None]:
     """Run an iperf3 server, for the block."""
-    server = destination.start("iperf3", "--server", log=f"{destination.name}-iperf3-server.log")
+    server = destination.start("iperf3", "--server", log=_log(destination, "server"))
     try:
         wait_until("iperf3 listens", lambda: _is_listening(destination))
         yield
@@ -92,6 +92,10 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
+def _log(namespace: Namespace, role: str) -> str:
+    return f"iperf3-{role}-{namespace.name.replace('/', '-')}.log"
+
+
 def _is_listening(namespace: Namespace) -> bool:
     return bool(namespace.run("ss", "-tlnH", "sport", "=", f":{PORT}").stdout.strip())
 
@@ -104,7 +108,7 @@ def streaming(
     with serving(destination):
         client = source.start(
             *("iperf3", "--client", address, "--time", "3600", "--bitrate", rate),
-            log=f"{source.name}-iperf3-client.log",
+            log=_log(source, "client"),
         )
         try:
             stream = Stream(source, address, rate)
