@@ -368,3 +368,11 @@ def run_program(
         ctx_out.raw[: len(ctx)],
         options.duration,
     )
+
+
+def enable_statistics() -> int:
+    """Make the kernel time every run of every program until the returned descriptor is closed."""
+    fd = int(_libbpf().bpf_enable_stats(0))  # BPF_STATS_RUN_TIME
+    if fd < 0:
+        raise _fail("enable", "run-time statistics", -fd)
+    return fd

@@ -1,0 +1,1 @@
+"""Figures: ratios against the alternatives in one run, interleaved, on one machine."""
