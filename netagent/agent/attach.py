@@ -21,7 +21,6 @@ from netagent.model.addresses import GATEWAY_MAC, StableId, machine_mac
 from netagent.model.errors import (
     ExistsError,
     InvalidError,
-    NetagentError,
     NotFoundError,
     UnavailableError,
 )
@@ -98,7 +97,7 @@ class Attacher:
             await self._intake.keep(machine)
             try:
                 return own, await self._worker.run(self._engine.attach, machine)
-            except NetagentError:
+            except Exception:
                 if is_new:
                     await self._worker.run(self._engine.abandon, machine)
                     await self._intake.forget(stable_id)

@@ -123,7 +123,8 @@ class Auditor:
         self._backoff.succeed()
         self._conditions.clear(Code.RECONCILE_FAILING)
         self._conditions.clear(Code.WIREGUARD_DOWN)
-        self._conditions.replace(Code.ENDPOINT_MISSING, done.missing)
+        missing = {machine: f"{machine}: {why}" for machine, why in done.missing.items()}
+        self._conditions.replace(Code.ENDPOINT_MISSING, missing)
         if not self._wake.is_set():
             self._clean.set()
         if is_drift:

@@ -70,7 +70,7 @@ class Interfaces:
                     link = self._make(machine, stable_address(fleet, stable_id), mtu_bytes)
                     self._kernel.writes += 1
                 bindings[stable_id] = self._bind(machine, link)
-            except DataplaneError as error:
+            except (DataplaneError, OSError) as error:  # its namespace or interface is not there
                 missing[machine.machine] = str(error)
         return bindings, missing
 

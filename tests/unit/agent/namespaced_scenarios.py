@@ -161,6 +161,23 @@ def removed_interface_is_made_again(host: Host) -> None:
     assert host.status().endpoints[0].ifindex == socket.if_nametoindex("na-web")
 
 
+def machine_whose_namespace_is_gone_does_not_stop_the_rest(host: Host) -> None:
+    host.stop_agent(signal.SIGKILL)
+    run("ip link del na-web")
+    run("ip link del netagent0")
+    run("ip netns del web")
+
+    host.agent = host.start_agent()
+    until(lambda: host.status().connected, "connected")
+
+    assert "from_mesh" in filters("netagent0")
+    (condition,) = host.status().conditions
+    assert (condition.code, "red/web" in condition.detail) == ("endpoint_missing", True)
+    run("ip netns add web")
+    until(lambda: not host.status().conditions, "no condition")
+    assert "default via fe80::1" in run("ip netns exec web ip -6 route")
+
+
 def drift_is_found_and_counted(host: Host) -> None:
     assert host.status().drift_mended == 0
 

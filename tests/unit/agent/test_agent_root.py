@@ -30,6 +30,7 @@ pytestmark = [
         "restart_adopts_everything_and_writes_nothing",
         "killed_wireguard_comes_back",
         "removed_interface_is_made_again",
+        "machine_whose_namespace_is_gone_does_not_stop_the_rest",
         "drift_is_found_and_counted",
         "stopping_leaves_the_data_path",
         "cleanup_leaves_nothing_of_ours_and_all_of_others",
