@@ -202,11 +202,11 @@ class _PolicyReader:
             return parse_traffic(text)
         except TrafficTextError as error:
             message, hint = error.message, error.hint
+        if "/" not in text:
+            message = f"{quote(text)} is neither a protocol nor a service"
+            hint = nearest(text, (*self.services, *PROTOCOLS, ANY)) or hint
         if text.isdecimal():
             hint = f'a list of ports is quoted: "tcp/80,{text}"; one port is tcp/{text}'
-        elif "/" not in text:
-            hint = nearest(text, (*self.services, *PROTOCOLS, ANY)) or hint
-            message = f"{quote(text)} is neither a protocol nor a service"
         self.reader.note(node.span, f"{what}: {message}", hint)
         return ()
 
