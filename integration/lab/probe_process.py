@@ -1,128 +1,176 @@
-"""Sends numbered packets from one namespace to another and back, and records every one.
+"""One end of a probe, inside a machine; started by probe.py.
 
-One process with a socket in each of the two: one clock, and it is known on which way a packet was
-lost. Started by probe.py; ends on SIGTERM and then writes its record.
-
-The record: three times for each packet in the order of sending (sent, arrived, back), as signed
-64-bit integers in nanoseconds of CLOCK_MONOTONIC; 0 where a packet never got there.
+The sender sends numbered packets at absolute times and reads what has come back after each; the
+echo answers each at once. Both write into memory shared with the controller: signed 64-bit
+integers, in nanoseconds of CLOCK_MONOTONIC, 0 for never. No files, no locks, no event loop.
 """
 
 from __future__ import annotations
 
-import argparse
-import array
-import ctypes
+import contextlib
+import mmap
 import os
-import select
-import signal
 import socket
 import struct
 import sys
 import time
-from pathlib import Path
+from enum import Enum
 
-_CLONE_NEWNET = 0x40000000
-_DRAIN_NS = 300_000_000
+SO_TIMESTAMPNS = 35
+"""SO_TIMESTAMPNS of asm-generic/socket.h; also the type of the control message that comes of it."""
+
+DRAIN_PAUSE_S = 0.005
+PAYLOAD_BYTES = 64
+
 _NUMBER = struct.Struct("!Q")
+_TIMESPEC = struct.Struct("@qq")
+_HEADER_WORDS = 8
+_STOP, _CAPACITY, _SENT = 0, 1, 2
+_COLUMNS = 3
 
 
-def open_socket(netns: Path, address: str, port: int) -> socket.socket:
-    """Return a UDP socket of a network namespace, bound to an IPv6 address in it."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    other = os.open(netns, os.O_RDONLY)
-    try:
-        for_it = libc.setns(other, _CLONE_NEWNET)
-        if for_it != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {netns}")
-        opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        libc.setns(own, _CLONE_NEWNET)
-    finally:
-        os.close(own)
-        os.close(other)
+class Role(Enum):
+    """Which end."""
+
+    SEND = "send"
+    ECHO = "echo"
+
+
+_READY = {Role.SEND: 3, Role.ECHO: 4}
+
+
+class SharedRecord:
+    """The times of every packet, in memory that several processes map.
+
+    Words 0 to 7: stop, capacity, packets sent, sender is ready, echo is ready; then the columns
+    sent, arrived, back.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.words = memoryview(mmap.mmap(fd, 0)).cast("q")
+        capacity = self.words[_CAPACITY]
+        starts = (_HEADER_WORDS + column * capacity for column in range(_COLUMNS))
+        self.sent, self.arrived, self.back = (self.words[at : at + capacity] for at in starts)
+
+    @classmethod
+    def make(cls, fd: int, capacity: int) -> SharedRecord:
+        """Give an empty memory file room for so many packets."""
+        os.ftruncate(fd, 8 * (_HEADER_WORDS + _COLUMNS * capacity))
+        os.pwrite(fd, struct.pack("@q", capacity), 8 * _CAPACITY)
+        return cls(fd)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more is to be sent."""
+        return bool(self.words[_STOP])
+
+    def stop(self) -> None:
+        """Have the sender send no more."""
+        self.words[_STOP] = 1
+
+    def is_ready(self, role: Role) -> bool:
+        """Whether an end is at work."""
+        return bool(self.words[_READY[role]])
+
+    def set_ready(self, role: Role) -> None:
+        """Say that an end is at work."""
+        self.words[_READY[role]] = 1
+
+    def count_sent(self, count: int) -> None:
+        """Say how many packets were sent so far."""
+        self.words[_SENT] = count
+
+    def last_sent_ns(self) -> int:
+        """Return when the last packet was sent; 0 when none was."""
+        count = self.words[_SENT]
+        return self.sent[count - 1] if count else 0
+
+    def packets(self) -> list[tuple[int, int, int]]:
+        """Return (sent, arrived, back) of every packet sent so far."""
+        count = self.words[_SENT]
+        columns = (self.sent[:count], self.arrived[:count], self.back[:count])
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def send(record: SharedRecord, address: str, port: int, rate: int) -> None:
+    """Send until stopped, then go on reading until ended from outside."""
+    opened = _open_socket()
+    opened.setblocking(False)
+    opened.connect((address, port))
+    padding = bytes(PAYLOAD_BYTES - _NUMBER.size)
+    interval_ns = 1_000_000_000 // rate
+    record.set_ready(Role.SEND)
+    next_ns = time.monotonic_ns()
+    for number in range(len(record.sent)):
+        next_ns += interval_ns
+        pause_ns = next_ns - time.monotonic_ns()
+        if pause_ns > 0:
+            time.sleep(pause_ns / 1e9)
+        if record.is_stopped:
+            break
+        record.sent[number] = time.monotonic_ns()
+        with contextlib.suppress(OSError):  # no route or no room: lost, and recorded so
+            opened.send(_NUMBER.pack(number) + padding)
+        record.count_sent(number + 1)
+        _read(opened, record)
+    while True:
+        _read(opened, record)
+        time.sleep(DRAIN_PAUSE_S)
+
+
+def echo(record: SharedRecord, address: str, port: int) -> None:
+    """Answer until ended from outside."""
+    opened = _open_socket()
     opened.bind((address, port))
+    record.set_ready(Role.ECHO)
+    while True:
+        try:
+            data, control, _, source = opened.recvmsg(2048, 64)
+            number = _NUMBER.unpack_from(data)[0]
+            record.arrived[number] = record.arrived[number] or _arrival_ns(control)
+            opened.sendto(data, source)
+        except OSError:
+            continue  # an answer that could not be sent, or its error: recorded as lost on its way
+
+
+def _read(opened: socket.socket, record: SharedRecord) -> None:
+    """Read all that has come back."""
+    while True:
+        try:
+            data, control, _, _ = opened.recvmsg(2048, 64)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # an ICMPv6 error of an earlier packet
+        number = _NUMBER.unpack_from(data)[0]
+        record.back[number] = record.back[number] or _arrival_ns(control)
+
+
+def _open_socket() -> socket.socket:
+    opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     return opened
 
 
-class Prober:
-    """The three times of every packet."""
-
-    def __init__(
-        self, sender: socket.socket, echo: socket.socket, interval_ns: int, payload_bytes: int
-    ) -> None:
-        self._sender, self._echo = sender, echo
-        self._interval_ns = interval_ns
-        self._padding = bytes(payload_bytes - _NUMBER.size)
-        self._target = echo.getsockname()
-        self._times = array.array("q")
-
-    def run(self, is_stopped: list[bool]) -> array.array[int]:
-        """Send until stopped, then wait for what is still under way; return the record."""
-        ready = select.poll()
-        ready.register(self._sender, select.POLLIN)
-        ready.register(self._echo, select.POLLIN)
-        next_ns = time.monotonic_ns()
-        end_ns: int | None = None
-        while end_ns is None or time.monotonic_ns() < end_ns:
-            now_ns = time.monotonic_ns()
-            if is_stopped and end_ns is None:
-                end_ns = now_ns + _DRAIN_NS
-            if end_ns is None and now_ns >= next_ns:
-                self._send(now_ns)
-                next_ns += self._interval_ns
-            wait_ns = max(0, (next_ns if end_ns is None else end_ns) - time.monotonic_ns())
-            for fd, _ in ready.poll(wait_ns / 1e6):
-                self._receive(fd)
-        return self._times
-
-    def _send(self, now_ns: int) -> None:
-        number = len(self._times) // 3
-        self._times.extend((now_ns, 0, 0))
-        try:
-            self._sender.sendto(_NUMBER.pack(number) + self._padding, self._target)
-        except OSError:
-            return  # no route, or no room: as good as lost, and recorded so
-
-    def _receive(self, fd: int) -> None:
-        is_echo = fd == self._echo.fileno()
-        try:
-            data, source = (self._echo if is_echo else self._sender).recvfrom(2048)
-        except OSError:
-            return  # an ICMPv6 error of a packet sent before
-        at = 3 * _NUMBER.unpack_from(data)[0] + (1 if is_echo else 2)
-        self._times[at] = self._times[at] or time.monotonic_ns()
-        if is_echo:
-            try:
-                self._echo.sendto(data, source)
-            except OSError:
-                return  # as in _send
+def _arrival_ns(control: list[tuple[int, int, bytes]]) -> int:
+    """Return when the kernel took a packet in. It says so in CLOCK_REALTIME."""
+    stamps = [data for _, kind, data in control if kind == SO_TIMESTAMPNS]
+    seconds, nanoseconds = _TIMESPEC.unpack(stamps[0])
+    stamp_ns: int = seconds * 1_000_000_000 + nanoseconds
+    return time.monotonic_ns() - (time.time_ns() - stamp_ns)
 
 
-def main() -> int:
-    """Probe until SIGTERM; print `ready` once the first packet is on its way."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--from-netns", type=Path, required=True)
-    parser.add_argument("--from-address", required=True)
-    parser.add_argument("--to-netns", type=Path, required=True)
-    parser.add_argument("--to-address", required=True)
-    parser.add_argument("--port", type=int, default=7007)
-    parser.add_argument("--rate", type=int, default=1000, help="packets per second")
-    parser.add_argument("--payload-bytes", type=int, default=64)
-    parser.add_argument("--record", type=Path, required=True)
-    given = parser.parse_args()
-    is_stopped: list[bool] = []
-    signal.signal(signal.SIGTERM, lambda *_: is_stopped.append(True))
-    sender = open_socket(given.from_netns, given.from_address, 0)
-    echo = open_socket(given.to_netns, given.to_address, given.port)
-    prober = Prober(sender, echo, 1_000_000_000 // given.rate, given.payload_bytes)
-    print("ready", flush=True)
-    times = prober.run(is_stopped)
-    partial = given.record.with_suffix(".partial")
-    with partial.open("wb") as file:
-        times.tofile(file)
-    partial.rename(given.record)
-    return 0
+def main() -> None:
+    """Be one end: ROLE RECORD ADDRESS PORT RATE."""
+    role, path, address, port, rate = sys.argv[1:]
+    record = SharedRecord(os.open(path, os.O_RDWR))
+    with contextlib.suppress(OSError):  # forbidden: a little more of the machine's noise
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    if Role(role) is Role.SEND:
+        send(record, address, int(port), int(rate))
+    else:
+        echo(record, address, int(port))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -85,7 +85,7 @@ def serving(destination: Namespace) -> Iterator[None]:
         end(server)
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """End what `Namespace.start` started: the command itself, not what entered the namespace."""
     with contextlib.suppress(OSError, ValueError):
         os.kill(child_of(process.pid), signal.SIGKILL)
