@@ -50,8 +50,11 @@ class Namespace:
         return Path(f"/proc/{self.pid}/ns/net")
 
     def command(self, arguments: Sequence[str]) -> list[str]:
-        """Return the command line that runs `arguments` inside."""
-        return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "--", *arguments]
+        """Return the command line that runs `arguments` inside.
+
+        With the holder's root (-r): a mount namespace's own is another where we run in a chroot.
+        """
+        return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-r", "--", *arguments]
 
     def run(
         self, *arguments: str, check: bool = True, timeout_s: float = 30, stdin: str | None = None
