@@ -18,6 +18,7 @@ class ControlConfig:
     prefix: the fleet's /64, used when the fleet is first made (a random unique local prefix
         otherwise); later it has to be the same.
     prepare_bound_s, settle_bound_s: how long hosts may hold up the commit and the end of a move.
+    drain_s: how long a source still forwards once all hosts have learned of the commit.
     """
 
     state_dir: Path = Path("/var/lib/netagent/control")
@@ -26,3 +27,4 @@ class ControlConfig:
     prefix: IPv6Network | None = None
     prepare_bound_s: float = 5.0
     settle_bound_s: float = 10.0
+    drain_s: float = 0.5

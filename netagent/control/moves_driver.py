@@ -37,14 +37,24 @@ Followed = asyncio.Queue[MoveRecord | UnavailableError]
 
 
 class MovesDriver:
-    """The driver. prepare_bound_s, settle_bound_s: see MoveMachine. Works while `run` runs."""
+    """The driver. The times are those of MoveMachine. Works while `run` runs."""
 
     def __init__(
-        self, writer: Writer, hub: SyncHub, *, prepare_bound_s: float, settle_bound_s: float
+        self,
+        writer: Writer,
+        hub: SyncHub,
+        *,
+        prepare_bound_s: float,
+        settle_bound_s: float,
+        drain_s: float,
     ) -> None:
         self._writer = writer
         self._hub = hub
-        self._bounds = {"prepare_bound_s": prepare_bound_s, "settle_bound_s": settle_bound_s}
+        self._times = {
+            "prepare_bound_s": prepare_bound_s,
+            "settle_bound_s": settle_bound_s,
+            "drain_s": drain_s,
+        }
         self._view = writer.feed.view
         self._machines: dict[str, MoveMachine] = {}
         self._by_network: dict[int, set[str]] = {}
@@ -128,7 +138,7 @@ class MovesDriver:
         stored = self._view.moves[move_id]
         network = network_of(stored.value.move.stable_id)
         if move_id not in self._machines:
-            self._machines[move_id] = MoveMachine(**self._bounds)
+            self._machines[move_id] = MoveMachine(**self._times)
             self._by_network.setdefault(network, set()).add(move_id)
         hosts = {
             host: self._hub.applied_revision(host) or 0

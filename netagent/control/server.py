@@ -114,6 +114,7 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             hub,
             prepare_bound_s=config.prepare_bound_s,
             settle_bound_s=config.settle_bound_s,
+            drain_s=config.drain_s,
         )
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
         _add_services(server, writer, hub, driver)

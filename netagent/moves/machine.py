@@ -5,7 +5,7 @@ decision is here. A phase is entered when the store has recorded it (`PhaseRecor
 was asked for: a driver that dies in between leaves a record from which any other resumes.
 
     preparing --(all hosts that matter hold it, or the bound)--> Commit
-    committed --(the same)--> Settle
+    committed --(the same, and the drain is over)--> Settle
     settled, aborted: final
 
 Carrying connection state (after preparing), aborting and forcing are further events of the
@@ -91,13 +91,17 @@ class MoveMachine:
     """One move. Begins with the first PhaseRecorded.
 
     prepare_bound_s, settle_bound_s: how long hosts may hold up commit and settle.
+    drain_s: how much longer the source forwards once all hosts have learned of the commit, for
+        packets under way: a host that has applied the commit may have sent a moment before.
     """
 
-    def __init__(self, *, prepare_bound_s: float, settle_bound_s: float) -> None:
+    def __init__(self, *, prepare_bound_s: float, settle_bound_s: float, drain_s: float) -> None:
         self._bound_s = {
             MovePhase.PREPARING: prepare_bound_s,
             MovePhase.COMMITTED: settle_bound_s,
         }
+        self._drain_s = drain_s
+        self._drained_at: float | None = None
         self._move: Move | None = None
         self._revision = 0
         self._waiting: set[str] = set()
@@ -115,6 +119,8 @@ class MoveMachine:
 
     def deadline(self) -> float | None:
         """Return when to send TimePassed, in the seconds of `now`; None: nothing is waited for."""
+        if self._deadline is not None and self._drained_at is not None:
+            return min(self._deadline, self._drained_at)
         return self._deadline
 
     def handle(self, event: Event, now: float) -> tuple[Action, ...]:
@@ -126,6 +132,7 @@ class MoveMachine:
                 behind = {host for host, applied in hosts.items() if applied < revision}
                 self._waiting = set() if is_placement or self.is_ended else behind
                 self._deadline = None if self.is_ended else now + self._bound_s[move.phase]
+                self._drained_at = None
             case HostApplied(host, revision):
                 # A host that came in the middle is waited for like the others.
                 (self._waiting.discard if revision >= self._revision else self._waiting.add)(host)
@@ -140,7 +147,15 @@ class MoveMachine:
         # No deadline: ended, or asked for already and not recorded yet.
         if self._move is None or self._deadline is None:
             return ()
-        if self._waiting and now < self._deadline:
+        if now < self._deadline and (self._waiting or self._is_draining(now)):
             return ()
         self._deadline = None
         return (_NEXT[self._move.phase](self._move, self.waiting),)
+
+    def _is_draining(self, now: float) -> bool:
+        assert self._move is not None
+        if self._move.phase is not MovePhase.COMMITTED or not self._move.source:
+            return False
+        if self._drained_at is None:
+            self._drained_at = now + self._drain_s
+        return now < self._drained_at

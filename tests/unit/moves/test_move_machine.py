@@ -28,7 +28,7 @@ SETTLED = replace(MOVE, phase=MovePhase.SETTLED)
 
 
 def make_machine() -> MoveMachine:
-    return MoveMachine(prepare_bound_s=5, settle_bound_s=10)
+    return MoveMachine(prepare_bound_s=5, settle_bound_s=10, drain_s=1)
 
 
 def prepared(**hosts: int) -> MoveMachine:
@@ -105,7 +105,8 @@ def test_after_the_commit_it_waits_again_and_settles() -> None:
     assert machine.handle(PhaseRecorded(COMMITTED, 8, {"a": 7, "b": 7}), 101) == ()
     assert machine.deadline() == 111
     assert machine.handle(HostApplied("a", 8), 102) == ()
-    assert machine.handle(HostApplied("b", 8), 102) == (Settle(COMMITTED, ()),)
+    assert machine.handle(HostApplied("b", 8), 102) == ()
+    assert machine.handle(TimePassed(), 103) == (Settle(COMMITTED, ()),)
     assert machine.handle(PhaseRecorded(SETTLED, 9, {"a": 8}), 103) == ()
     assert machine.is_ended
     assert machine.deadline() is None
@@ -115,7 +116,26 @@ def test_it_resumes_in_the_middle() -> None:
     machine = make_machine()
 
     assert machine.handle(PhaseRecorded(COMMITTED, 8, {"a": 0}), 1) == ()
-    assert machine.handle(HostApplied("a", 8), 2) == (Settle(COMMITTED, ()),)
+    assert machine.handle(HostApplied("a", 8), 2) == ()
+    assert machine.handle(TimePassed(), 3) == (Settle(COMMITTED, ()),)
+
+
+def test_packets_under_way_have_time_to_be_forwarded() -> None:
+    machine = make_machine()
+    machine.handle(PhaseRecorded(COMMITTED, 8, {"a": 8, "b": 8}), 100)
+
+    assert machine.deadline() == 101
+    assert machine.handle(TimePassed(), 100.9) == ()
+    assert machine.handle(TimePassed(), 101) == (Settle(COMMITTED, ()),)
+
+
+def test_the_bound_holds_for_the_drain_too() -> None:
+    machine = make_machine()
+    machine.handle(PhaseRecorded(COMMITTED, 8, {"a": 7}), 100)
+    machine.handle(HostApplied("a", 8), 109.5)
+
+    assert machine.deadline() == 110
+    assert machine.handle(TimePassed(), 110) == (Settle(COMMITTED, ()),)
 
 
 def test_a_machine_without_a_place_is_placed_at_once() -> None:
