@@ -114,7 +114,7 @@ def _destination_id(random: Random, world: World) -> StableId:
         for stable_id, transition in world.transitions.items()
         if transition.source == world.locator != world.place_of(stable_id)
     ]
-    return random.choice((*world.locations, *world.transitions, *IDS, *moved * 6))
+    return random.choice((*world.locations, *world.transitions, *IDS, world.host_id, *moved * 6))
 
 
 def _draw_address(random: Random, upper: int, stable_id: StableId) -> str:

@@ -30,7 +30,7 @@ from oracle.world import World
 from netagent.dataplane.abi import EndpointRow, FlowRow, TransitionRow
 from netagent.model.addresses import StableId, make_locator
 
-PORTS = (0, 1, 80, 0xFFFF)
+PORTS = (0, 80, 0xFFFF)
 LEFT_THE_FLEET = make_locator(FLEET, 2, 9)
 PLACES = (*LOCATORS.values(), LEFT_THE_FLEET)
 IDS = (*MACHINES, *HOST_IDS.values())
@@ -87,12 +87,12 @@ def _draw_endpoints(random: Random, base: World) -> Mapping[StableId, EndpointRo
 
 def _draw_flows(random: Random, base: World) -> Mapping[FlowRow, int]:
     flows = {}
-    for _ in range(random.randint(0, 6)):
+    for _ in range(random.randint(0, 16)):
         protocol = random.choice((TCP, UDP, SCTP, ICMPV6))
         ports = random.choice(PORTS), random.choice(PORTS)
         if protocol == ICMPV6:
             ports = ports[0], ports[0]
-        ends = random.choice(tuple(HOST_IDS.values())), random.choice(MACHINES)
+        ends = random.choice((base.host_id, *HOST_IDS.values())), random.choice(MACHINES)
         flow = FlowRow(*ends, *ports, protocol)
         flows[flow] = max(1, base.now_ns - random.choice(AGES_NS))
     return flows
