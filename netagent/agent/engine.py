@@ -92,7 +92,7 @@ class Engine:
         self.unwritten.append(delta)
         self._departed.update(departed)
         is_first, self._is_whole = not self._is_whole, True
-        self._kernel.apply(operations, self.interfaces.activate)
+        self._kernel.apply(operations, self.interfaces)
         if is_first:
             self.reconcile()
         self.applied_revision = self.view.revision
@@ -114,9 +114,8 @@ class Engine:
         }
         self._ensure_peers(own, is_new=is_new)
         self._ensure_tables(bindings, with_locations=with_locations)
-        for stable_id in sorted(self.interfaces.attached):
-            if self.state(stable_id) is EndpointState.LIVE and stable_id in bindings:
-                self._kernel.writes += self.interfaces.activate(stable_id)
+        for stable_id in sorted(self.interfaces.attached.keys() & bindings):
+            self._lead_route(stable_id)
         self._kernel.datapath.prune()
         if with_locations:
             self.applied_revision = self.view.revision
@@ -149,8 +148,7 @@ class Engine:
         self._departed.pop(machine.stable_id, None)
         address = stable_address(own.fleet, machine.stable_id)
         binding = self.interfaces.attach(machine, address, self._mtu_bytes)
-        if self.state(machine.stable_id) is EndpointState.LIVE:
-            self._kernel.writes += self.interfaces.activate(machine.stable_id)
+        self._lead_route(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
 
     def find_attached(self, name: str) -> list[AttachedMachine]:
@@ -272,6 +270,15 @@ class Engine:
         assert self._own is not None, "take_place comes first"
         return self._own
 
+    def _lead_route(self, stable_id: StableId) -> None:
+        match self.state(stable_id):
+            case EndpointState.LIVE:
+                self._kernel.writes += self.interfaces.activate(stable_id)
+            case EndpointState.STAGED:
+                self.interfaces.prepare(stable_id)
+            case EndpointState.FENCED:
+                self.interfaces.release(stable_id)
+
     def _ensure_mesh(self, own: OwnHost) -> bool:
         """Return whether the WireGuard interface had to be made."""
         kernel = self._kernel
@@ -336,4 +343,4 @@ class Engine:
             now_ns=self._kernel.boottime_ns(),
             refresh_below_ns=REFRESH_BELOW_NS,
         )
-        self._kernel.apply(operations, self.interfaces.activate)
+        self._kernel.apply(operations, self.interfaces)

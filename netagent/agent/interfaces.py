@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from ipaddress import IPv6Address
 
 from netagent.agent.attached import AttachedMachine
@@ -30,7 +31,7 @@ class Interfaces:
         link = self._make(machine, address, mtu_bytes)
         binding = self._bind(machine, link)
         if self._kernel.observe_endpoint(machine.stable_id) != binding:
-            self._kernel.apply((SetEndpoints({machine.stable_id: binding}),), self.activate)
+            self._kernel.apply((SetEndpoints({machine.stable_id: binding}),), self)
         self.attached[machine.stable_id] = machine
         return binding
 
@@ -48,7 +49,7 @@ class Interfaces:
 
     def clear(self, machine: AttachedMachine, *, give_back: bool) -> None:
         """Leave nothing of an attachment in the kernel; as detach, whether it is known or not."""
-        self._kernel.apply((RemoveEndpoints((machine.stable_id,)),), self.activate)
+        self._kernel.apply((RemoveEndpoints((machine.stable_id,)),), self)
         if machine.netns is not None:
             self._kernel.writes += self._kernel.links.remove(machine.interface)
         elif give_back and (link := self._kernel.links.find(machine.interface)):
@@ -83,6 +84,17 @@ class Interfaces:
         if machine.netns is None:
             return False
         return self._kernel.links.activate_machine_interface(machine.interface, machine.netns)
+
+    def prepare(self, stable_id: StableId) -> None:
+        """Do ahead what `activate` would take time for; where that fails, it takes the time."""
+        machine = self.attached[stable_id]
+        if machine.netns is not None:
+            with suppress(DataplaneError):
+                self._kernel.links.prepare_machine_route(machine.interface, machine.netns)
+
+    def release(self, stable_id: StableId) -> None:
+        """Let go of what was prepared."""
+        self._kernel.links.release_machine_route(self.attached[stable_id].interface)
 
     def ifindex(self, machine: AttachedMachine) -> int:
         """Return the index of a machine's interface; 0 while it is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from netagent.agent.ports import DatapathPort, LinksPort, MeshPort
+from netagent.agent.ports import DatapathPort, LinksPort, MeshPort, RoutesPort
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.wireguard import PeerConfig
 from netagent.model.addresses import StableId, locator_network
@@ -18,6 +18,8 @@ from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
+    Prepare,
+    Release,
     RemoveEndpoints,
     RemoveLocations,
     RemoveTransitions,
@@ -81,13 +83,10 @@ class Kernel:
             },
         )
 
-    def apply(self, operations: Iterable[Operation], activate: Callable[[StableId], bool]) -> None:
-        """Apply operations in the order given; DataplaneError at the first that fails.
-
-        activate: makes one machine's interface here the one it sends through; False when it was.
-        """
+    def apply(self, operations: Iterable[Operation], routes: RoutesPort) -> None:
+        """Apply operations in the order given; DataplaneError at the first that fails."""
         for operation in operations:
-            self._apply(operation, activate)
+            self._apply(operation, routes)
 
     def observe_endpoint(self, stable_id: StableId) -> EndpointBinding | None:
         """Read one row of the endpoint table."""
@@ -104,14 +103,20 @@ class Kernel:
             self.mesh.forget()
             self.writes += self.mesh.apply(peers)
 
-    def _apply(self, operation: Operation, activate: Callable[[StableId], bool]) -> None:
+    def _apply(self, operation: Operation, routes: RoutesPort) -> None:
         datapath = self.datapath
         match operation:
             case SetLocations(rows=locations):
                 datapath.location.update(locations)
                 self.writes += len(locations)
             case Activate(ids=ids):
-                self.writes += sum(activate(stable_id) for stable_id in ids)
+                self.writes += sum(routes.activate(stable_id) for stable_id in ids)
+            case Prepare(ids=ids):
+                for stable_id in ids:
+                    routes.prepare(stable_id)
+            case Release(ids=ids):
+                for stable_id in ids:
+                    routes.release(stable_id)
             case SetTransitions(rows=transitions, is_refresh=is_refresh):
                 datapath.transition.update(self._with_deadline(transitions.items()))
                 self.writes += 0 if is_refresh else len(transitions)

@@ -18,6 +18,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netagent.dataplane.machine_route import MachineRoute
 from netagent.dataplane.netns import run_in_netns
 from netagent.model.addresses import GATEWAY_ADDRESS, GATEWAY_MAC
 from netagent.model.errors import DataplaneError
@@ -49,6 +50,7 @@ class Links:
 
     def __init__(self) -> None:
         self._netlink = IPRoute()
+        self._prepared: dict[str, MachineRoute] = {}
 
     def find(self, name: str) -> Link | None:
         """Return the interface of that name, or None."""
@@ -117,8 +119,40 @@ class Links:
         run_in_netns(netns, complete)
         return link
 
+    def prepare_machine_route(self, name: str, netns: Path) -> None:
+        """Do all of activate_machine_interface that can be done ahead. Idempotent.
+
+        The machine's namespace lives as long as this is held: until the interface is activated,
+        removed or released.
+        """
+        if name in self._prepared:
+            return
+        link = self._must_find(name)
+
+        def prepare() -> MachineRoute:
+            with IPRoute() as inside:
+                found = _find(inside, ifname=_machine_side_name(inside, name, link.ifindex))
+                if found is None:
+                    raise _gone(f"of {name} in the machine")
+                return MachineRoute(GATEWAY_ADDRESS, found.ifindex)
+
+        self._prepared[name] = run_in_netns(netns, prepare)
+
+    def release_machine_route(self, name: str) -> None:
+        """Let go of what was prepared; nothing happens when nothing was."""
+        prepared = self._prepared.pop(name, None)
+        if prepared is not None:
+            prepared.close()
+
     def activate_machine_interface(self, name: str, netns: Path) -> bool:
         """Send what the machine sends through this interface; False when it did so already."""
+        prepared = self._prepared.get(name)
+        if prepared is not None:
+            try:
+                prepared.switch()
+            finally:
+                self.release_machine_route(name)
+            return True
         link = self._must_find(name)
 
         def switch() -> bool:
@@ -143,6 +177,7 @@ class Links:
 
     def remove(self, name: str) -> bool:
         """Remove an interface; False when it was gone already."""
+        self.release_machine_route(name)
         link = self.find(name)
         if link is None:
             return False
@@ -168,7 +203,9 @@ class Links:
         raise DataplaneError("find", f"underlay address {address}", detail)
 
     def close(self) -> None:
-        """Close the socket; interfaces stay."""
+        """Close the sockets; interfaces stay."""
+        for name in tuple(self._prepared):
+            self.release_machine_route(name)
         self._netlink.close()
 
     def __enter__(self) -> Links:

@@ -5,11 +5,13 @@
     2     SetPeers             a location is of use only when WireGuard knows its host
     3     SetEndpoints         a packet for a location here needs the interface
     4     SetTransitions       both places are permitted before the location flips
-    5     SetLocations         the flip: commits a move
-    6     Activate             the machine's own route follows its address
-    7     RemoveTransitions    from here in reverse: nothing above refers to them any more
-    8     RemoveEndpoints
-    9     SetPeers             without the hosts that went
+    5     Prepare              what Activate needs is done before there is hurry
+    6     SetLocations         the flip: commits a move
+    7     Activate             the machine's own route follows its address
+    8     RemoveTransitions    from here in reverse: nothing above refers to them any more
+    9     Release              what was prepared for a move that did not come
+    10    RemoveEndpoints
+    11    SetPeers             without the hosts that went
 
 Each is idempotent; a failure leaves a state from which the whole plan can be made and run again.
 """
@@ -32,11 +34,13 @@ class Rank(IntEnum):
     ADD_PEERS = 2
     SET_ENDPOINTS = 3
     SET_TRANSITIONS = 4
-    SET_LOCATIONS = 5
-    ACTIVATE = 6
-    REMOVE_TRANSITIONS = 7
-    REMOVE_ENDPOINTS = 8
-    REMOVE_PEERS = 9
+    PREPARE = 5
+    SET_LOCATIONS = 6
+    ACTIVATE = 7
+    REMOVE_TRANSITIONS = 8
+    RELEASE = 9
+    REMOVE_ENDPOINTS = 10
+    REMOVE_PEERS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,22 @@ class SetLocations:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Readies the interfaces of machines that are on their way here."""
+
+    rank: ClassVar[Rank] = Rank.PREPARE
+    ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Lets go of what was readied."""
+
+    rank: ClassVar[Rank] = Rank.RELEASE
+    ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Activate:
     """Makes these machines' interfaces here the ones they send through."""
 
@@ -125,7 +145,9 @@ Operation: TypeAlias = (
     | SetEndpoints
     | SetTransitions
     | SetLocations
+    | Prepare
     | Activate
+    | Release
     | RemoveTransitions
     | RemoveEndpoints
 )

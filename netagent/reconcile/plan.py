@@ -16,6 +16,8 @@ from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
+    Prepare,
+    Release,
     RemoveEndpoints,
     RemoveLocations,
     RemoveTransitions,
@@ -83,8 +85,16 @@ def plan_changes(
             RemoveLocations(tuple(sorted(delta.removed_locations))),
             SetTransitions(dict(sorted(delta.transitions.items()))),
             SetLocations(locations),
+            Prepare(
+                tuple(
+                    stable_id
+                    for stable_id, transition in sorted(delta.transitions.items())
+                    if stable_id in attached and transition.destination == own_locator
+                )
+            ),
             Activate(arrived),
             RemoveTransitions(tuple(sorted(delta.removed_transitions))),
+            Release(tuple(sorted(delta.removed_transitions.keys() & attached))),
         )
     )
 

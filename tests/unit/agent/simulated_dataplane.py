@@ -55,6 +55,7 @@ class SimulatedDataplane:
         self.attached: dict[int, tuple[Attachment, Constants]] = {}
         self.peers: tuple[PeerConfig, ...] = ()
         self.active: dict[Path, str] = {}
+        self.prepared: set[str] = set()
         self.failing: DataplaneError | None = None
         self._next_ifindex = 10
 
@@ -135,7 +136,14 @@ class SimulatedLinks:
             self._state.journal.append(("link.make", name))
         return self._state.links[name]
 
+    def prepare_machine_route(self, name: str, netns: Path) -> None:
+        self._state.prepared.add(name)
+
+    def release_machine_route(self, name: str) -> None:
+        self._state.prepared.discard(name)
+
     def activate_machine_interface(self, name: str, netns: Path) -> bool:
+        self._state.prepared.discard(name)
         if name not in self._state.links:
             raise DataplaneError("find", f"interface {name}", "there is none of that name", 19)
         if self._state.active.get(netns) == name:

@@ -78,6 +78,27 @@ def test_arrival_flips_and_then_leads_the_route_here(rig: Rig) -> None:
     assert engine.state(WEB) is EndpointState.LIVE
 
 
+def test_route_is_prepared_with_the_move_and_released_when_it_does_not_come(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H2, 1)})
+    rig.attach()
+    assert rig.state.prepared == set()
+
+    engine.take_batch(moving(WEB, H2, H1, 2, revision=2))
+    assert rig.state.prepared == {"na-web"}
+    engine.take_batch(settled(WEB, 2, revision=3))
+
+    assert rig.state.prepared == set()
+
+
+def test_machine_attached_while_it_moves_here_is_prepared(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H2, 1)})
+    engine.take_batch(moving(WEB, H2, H1, 2, revision=2))
+
+    rig.attach()
+
+    assert rig.state.prepared == {"na-web"}
+
+
 def test_attaching_where_the_machine_is_not_leaves_its_route_alone(rig: Rig) -> None:
     engine = rig.start({WEB: at(H2, 1)})
 

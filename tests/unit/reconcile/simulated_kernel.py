@@ -8,6 +8,8 @@ from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
+    Prepare,
+    Release,
     RemoveEndpoints,
     RemoveLocations,
     RemoveTransitions,
@@ -29,6 +31,7 @@ class SimulatedKernel:
         self.endpoints: dict[StableId, EndpointBinding] = {}
         self.peers: tuple[Host, ...] = ()
         self.activated: list[StableId] = []
+        self.prepared: set[StableId] = set()
         self.writes = 0
 
     def observe(self) -> ObservedTables:
@@ -64,5 +67,9 @@ class SimulatedKernel:
             case RemoveEndpoints(ids=ids):
                 for stable_id in ids:
                     self.endpoints.pop(stable_id, None)
+            case Prepare(ids=ids):
+                self.prepared |= set(ids)
+            case Release(ids=ids):
+                self.prepared -= set(ids)
             case Activate(ids=ids):
                 self.activated += ids
