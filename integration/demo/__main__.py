@@ -1,197 +1,123 @@
-"""script/demo: three hosts, two private networks, five machines, and one of them moves."""
+"""Three hosts, two private networks, five machines, and one of them moves while it talks.
+
+Everything is real but the hosts, which are network namespaces: control, agents, WireGuard, eBPF.
+Exits with 1 when a promise does not hold: who reaches whom, or a TCP connection that dies.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import subprocess
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from itertools import permutations
 from pathlib import Path
 
-from integration.demo.moves import MoveUnderTraffic, move_under_traffic
+from integration.demo.fleet import (
+    DESTINATIONS,
+    MOVING,
+    PEER,
+    count_drops,
+    drops_since,
+    find_broken_promises,
+    make_machines,
+    measure_reachability,
+)
+from integration.demo.moves import as_json, traffic
+from integration.demo.screen import Screen
+from integration.lab.kept import directory_of
 from integration.lab.lab import Lab
-from integration.lab.process import NETAGENT
 
-MACHINES = {
-    "shop/web": "host-a",
-    "shop/api": "host-b",
-    "shop/db": "host-c",
-    "bank/teller": "host-a",
-    "bank/ledger": "host-b",
-}
-MOVING, PEER = "shop/web", "shop/db"
-DESTINATIONS = ("host-b", "host-a", "host-c", "host-b", "host-a")
+KEPT_NAME = "demo"
+EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Show it all; return 0 when every promise was kept."""
-    parser = argparse.ArgumentParser(prog="script/demo", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
-    parser.add_argument("--keep", action="store_true", help="leave the lab up to explore")
+    """Show it all; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="script/demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--keep", action="store_true", help="leave the lab up, for script/lab")
     given = parser.parse_args()
-    lab = Lab(f"demo-{os.getpid()}", hosts=3, is_bound=not given.keep)
-    heading("Three hosts on a bridge: control, an agent each, WireGuard between them")
+    name = KEPT_NAME if given.keep else f"demo-{os.getpid()}"
+    if directory_of(name).exists():
+        parser.error(f"a lab {name} is there already; script/lab down --name {name} ends it")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    lab = Lab(name, hosts=3, is_bound=not given.keep)
     is_kept = False
     try:
-        lab.start()
-        broken = show(lab, given.json)
+        broken = show(lab, Screen(), given.json)
         is_kept = given.keep
+    except KeyboardInterrupt:
+        print("\ninterrupted: ending the lab", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except BaseException:
         lab.show_logs()
         raise
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if not is_kept:
             lab.stop()
     if is_kept:
-        tell_how_to_explore(lab)
-    for promise in broken:
-        print(f"BROKEN: {promise}", file=sys.stderr)
+        print(HOW_TO_EXPLORE)
     return 1 if broken else 0
 
 
-def show(lab: Lab, report: Path | None) -> list[str]:
+def show(lab: Lab, screen: Screen, report: Path | None) -> list[str]:
     """Show the fleet, who reaches whom, and the moves; return what was not as promised."""
-    cli(lab, "host", "list")
-    heading("Two private networks with five machines; each has one address for life")
-    for network in sorted({path.partition("/")[0] for path in MACHINES}):
-        lab.network(network)
-    for path, host in MACHINES.items():
-        lab.machine(path, host)
-    cli(lab, "network", "list")
-    cli(lab, "machine", "list")
+    screen.title("netagent: addresses that move, on three hosts of this machine")
+    screen.chapter("Three hosts: an agent on each, control, WireGuard between them")
+    lab.start()
+    screen.netagent(lab, "host", "list")
 
-    heading("Who reaches whom (one ping each): all within a network, nobody between networks")
+    screen.chapter("Two private networks, five machines; each has one address for life")
+    make_machines(lab)
+    screen.netagent(lab, "network", "list")
+    screen.netagent(lab, "machine", "list")
+
+    screen.chapter("Who reaches whom: everybody within a network, nobody across")
+    before = count_drops(lab)
     reachable = measure_reachability(lab)
-    print_matrix(reachable)
-    broken = [
-        f"{pair} {'is' if does else 'is not'} reachable"
-        for pair, does in reachable.items()
-        if does is not is_same_network(pair)
-    ]
+    screen.matrix(reachable)
+    screen.drops("Refused, as the hosts counted it", drops_since(before, count_drops(lab)))
+    broken = find_broken_promises(reachable)
 
-    heading(
-        f"{MOVING} moves while it streams to {PEER} (iperf3) and answers 1,000 packets a second"
+    screen.chapter(f"{MOVING} moves five times, while it talks to {PEER}")
+    screen.say(
+        "[dim]Traffic: one iperf3 connection of 50 Mbit/s, and 1,000 numbered packets a second with"
+        " their echoes.\nLost: packets to the machine, echoes on the way back. Gap: the longest"
+        " time without an echo; the first line\nis what this machine shows without any move.[/]"
     )
-    moves = list(
-        move_under_traffic(
-            lab,
-            lab.machines[MOVING],
-            lab.machines[PEER],
-            DESTINATIONS,
-            lambda destination: print(f"$ netagent move {MOVING} --to {destination}", flush=True),
-        )
-    )
-    print_moves(moves)
-    for number, move in enumerate(moves, 1):
-        if not move.is_settled:
-            broken.append(f"move {number} to {move.destination} did not settle")
-        if not move.is_tcp_alive:
-            broken.append(f"move {number} to {move.destination}: the TCP connection died")
+    with traffic(lab, lab.machines[MOVING], lab.machines[PEER]) as flowing:
+        quiet = flowing.stay()
+        screen.move_header(quiet)
+        moves = []
+        for number, destination in enumerate(DESTINATIONS, 1):
+            moves.append(flowing.move(destination))
+            screen.move(number, moves[-1])
+    for move in moves:
+        broken += move.broken_promises
+    sent = sum(move.loss.sent for move in moves)
+    lost = sum(move.loss.lost for move in moves)
+    screen.say(f"{len(moves)} moves, {sent} packets and echoes: {lost} lost")
+    screen.netagent(lab, "machine", "get", MOVING)
+
     if report is not None:
-        report.write_text(json.dumps(as_json(moves, reachable), indent=2) + "\n")
+        report.write_text(json.dumps(as_json(quiet, moves, reachable), indent=2) + "\n")
+    screen.end(broken, report)
     return broken
 
 
-def heading(text: str) -> None:
-    """Print a line that stands out where it can."""
-    bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    print(f"\n{bold}== {text}{plain}", flush=True)
-
-
-def cli(lab: Lab, *arguments: str) -> None:
-    """Print a command of netagent's and what it answers."""
-    print(f"$ netagent {' '.join(arguments)}", flush=True)
-    environment = {**os.environ, "NETAGENT_CONTROL": f"unix://{lab.control_socket}"}
-    subprocess.run([NETAGENT, *arguments], check=True, env=environment)
-    print()
-
-
-def measure_reachability(lab: Lab) -> dict[str, bool]:
-    """Ping between every two machines; `MACHINE>MACHINE` -> whether it answered."""
-    pairs = list(permutations(MACHINES, 2))
-
-    def pings(pair: tuple[str, str]) -> bool:
-        return lab.machines[pair[0]].reaches(lab.machines[pair[1]].address)
-
-    for source, destination in pairs:
-        if is_same_network(f"{source}>{destination}"):
-            lab.machines[source].wait_reaches(lab.machines[destination])
-    with ThreadPoolExecutor(len(pairs)) as pool:
-        answers = pool.map(pings, pairs)
-        return {f"{a}>{b}": answer for (a, b), answer in zip(pairs, answers, strict=True)}
-
-
-def is_same_network(pair: str) -> bool:
-    """Whether the two of `NETWORK/NAME>NETWORK/NAME` are of one network."""
-    source, _, destination = pair.partition(">")
-    return source.partition("/")[0] == destination.partition("/")[0]
-
-
-def print_matrix(reachable: dict[str, bool]) -> None:
-    """Print from whom (rows) to whom (columns)."""
-    width = max(map(len, MACHINES)) + 2
-    print("from \\ to".ljust(width), *(name.ljust(width) for name in MACHINES))
-    for source in MACHINES:
-        words = ["yes" if reachable.get(f"{source}>{other}") else "no" for other in MACHINES]
-        cells = ["-" if source == other else w for other, w in zip(MACHINES, words, strict=True)]
-        print(source.ljust(width), *(cell.ljust(width) for cell in cells))
-
-
-def print_moves(moves: list[MoveUnderTraffic]) -> None:
-    """Print a line for each move."""
-    row = "{:<4} {:<18} {:>11} {:>9} {:>6} {:<22} {:>11} {:>5}"
-    print(
-        row.format("MOVE", "FROM, TO", "COMMITTED", "SETTLED", "LOST", "WHEN", "LONGEST GAP", "TCP")
-    )
-    for number, move in enumerate(moves, 1):
-        when = "+{:.0f} to +{:.0f} ms".format(*move.lost_at_ms) if move.lost_at_ms else ""
-        print(
-            row.format(
-                number,
-                f"{move.source}, {move.destination}",
-                f"{move.phases_ms.get('committed', '-')} ms",
-                f"{move.phases_ms.get('settled', '-')} ms",
-                move.loss.lost,
-                when,
-                f"{move.loss.gap_ms:.1f} ms",
-                "alive" if move.is_tcp_alive else "DEAD",
-            )
-        )
-    total = sum(move.loss.sent for move in moves)
-    print(f"lost: of {total} packets, those whose echo never came back; when: since the call")
-
-
-def as_json(moves: list[MoveUnderTraffic], reachable: dict[str, bool]) -> dict[str, object]:
-    """Return the document that --json writes."""
-    return {
-        "moves": [
-            {
-                "from": move.source,
-                "to": move.destination,
-                "lost": move.loss.lost,
-                "lost_there": move.loss.lost_there,
-                "lost_back": move.loss.lost_back,
-                "sent": move.loss.sent,
-                "gap_ms": move.loss.gap_ms,
-                "tcp_alive": move.is_tcp_alive,
-                "phases_ms": move.phases_ms,
-            }
-            for move in moves
-        ],
-        "reachable": reachable,
-    }
-
-
-def tell_how_to_explore(lab: Lab) -> None:
-    """Print what to type next."""
-    heading("The lab stays up")
-    print(f"script/lab status --name {lab.name}")
-    print(f"script/lab shell host-a --name {lab.name}     # netagent status, wg show, tcpdump, …")
-    print(f"script/lab shell shop/web --name {lab.name}   # ping, curl, iperf3, …")
-    print(f"script/lab down --name {lab.name}")
+HOW_TO_EXPLORE = f"""
+The lab stays up:
+  script/lab status --name {KEPT_NAME}
+  script/lab shell --name {KEPT_NAME} host-a     # netagent status, wg show, tcpdump, …
+  script/lab shell --name {KEPT_NAME} {MOVING}   # ping, iperf3, …
+  script/lab down --name {KEPT_NAME}"""
 
 
 if __name__ == "__main__":
