@@ -120,6 +120,7 @@ class Namespace:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
         for child in self.children:
+            child.kill()  # nsenter stops when its child does, and would not hear of its end
             child.wait()
         if self.holder is not None:
             self.holder.wait()

@@ -58,3 +58,13 @@ class Daemon:
             os.kill(self.pid, number)
         if self._wrapper is not None:
             self._wrapper.wait(timeout=30)
+
+    def pause(self) -> None:
+        """Make the process answer nobody, until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the process go on, and with it nsenter, which stops when its child does."""
+        os.kill(self.pid, signal.SIGCONT)
+        if self._wrapper is not None:
+            self._wrapper.send_signal(signal.SIGCONT)
