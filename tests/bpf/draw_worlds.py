@@ -81,7 +81,10 @@ def _draw_endpoints(random: Random, base: World) -> Mapping[StableId, EndpointRo
         machine: interface(machine, random.choice(MACHINE_INTERFACES), is_peer)
         for machine in _some(random, MACHINES, 7)
     }
-    own = {stable_id: interface(stable_id, HOST) for stable_id in _some(random, (base.host_id,), 8)}
+    own = {
+        stable_id: interface(stable_id, HOST, is_peer)
+        for stable_id in _some(random, (base.host_id,), 8)
+    }
     return rows | own
 
 

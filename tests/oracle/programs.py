@@ -158,7 +158,8 @@ def _deliver(
     endpoint = world.endpoints.get(destination_id)
     if endpoint is None:
         return Outcome(Verdict.DROP_NO_ENDPOINT, Action.DROP, remembered=remembered)
-    if destination_id == world.host_id:
+    is_host = destination_id == world.host_id
+    if is_host:
         verdict = Verdict.PASS_TO_HOST
     ethernet = answers.ethernet(endpoint.mac)
     return Outcome(
@@ -167,7 +168,7 @@ def _deliver(
         packet,
         ethernet,
         endpoint.ifindex,
-        is_marked=not endpoint.is_peer,
+        is_marked=not endpoint.is_peer and not is_host,
         remembered=remembered,
     )
 
