@@ -7,7 +7,6 @@ filters by their name, pins by their directory.
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Iterator
 
 from netagent.agent.config import AgentConfig
@@ -39,12 +38,8 @@ def _remove_from_kernel(config: AgentConfig) -> Iterator[str]:
         for link in links.owned():
             if links.remove(link.name):
                 yield f"interface {link.name}"
-        if config.pin_dir.is_dir():
-            with Datapath.open(config.pin_dir) as datapath:
-                for ifindex, name in socket.if_nameindex():
-                    if datapath.detach(ifindex):
-                        yield f"filters of interface {name}"
-    yield from (f"pin {path}" for path in Datapath.remove(config.pin_dir))
+    yield from (f"filters of interface {name}" for name in Datapath.detach_all())
+    yield from (f"pin {path}" for path in Datapath.remove(config.bpffs))
 
 
 def _remove_state(config: AgentConfig) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from netagent.dataplane.abi import pin_directory
 from netagent.model.addresses import REGION_MAX
 from netagent.model.errors import ConfigError, InvalidError
 from netagent.model.fleet import Endpoint, check_name
@@ -74,7 +75,7 @@ class AgentConfig:
     @property
     def pin_dir(self) -> Path:
         """Where maps and programs are pinned; the number is the version of their layout."""
-        return self.bpffs / "netagent" / "v1"
+        return pin_directory(self.bpffs)
 
     @property
     def private_key(self) -> Path:

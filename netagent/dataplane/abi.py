@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from pathlib import Path
 
 from netagent.model.addresses import Fleet, Locator, StableId
 from netagent.model.fleet import Identity, Location
@@ -17,6 +18,16 @@ ABI_VERSION = 1
 
 MARK_DECIDED = 0x6E610000
 """The skb mark of packets that our programs sent to a machine."""
+
+
+def pin_root(bpffs: Path) -> Path:
+    """Return where every release pins."""
+    return bpffs / "netagent"
+
+
+def pin_directory(bpffs: Path) -> Path:
+    """Return where this release pins: the version of the maps' layout is part of the path."""
+    return pin_root(bpffs) / f"v{ABI_VERSION}"
 
 
 class Verdict(IntEnum):

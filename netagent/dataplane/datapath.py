@@ -20,12 +20,12 @@ from pyroute2 import IPRoute
 
 from netagent.dataplane import libbpf
 from netagent.dataplane.abi import (
-    ABI_VERSION,
     Constants,
     Counter,
     EndpointRow,
     TransitionRow,
     Verdict,
+    pin_root,
 )
 from netagent.dataplane.filters import (
     Direction,
@@ -51,11 +51,6 @@ class Attachment(Enum):
 
 
 PROGRAMS = tuple(sorted({program for kind in Attachment for _, program in kind.value}))
-
-
-def pin_directory(bpffs: Path) -> Path:
-    """Return where this release pins: the version of the maps' layout is part of the path."""
-    return bpffs / "netagent" / f"v{ABI_VERSION}"
 
 
 class Datapath:
@@ -183,14 +178,23 @@ class Datapath:
         self._programs = {}
 
     @staticmethod
-    def remove(pin_dir: Path) -> list[str]:
-        """Unpin everything; return the paths that were pinned. Attached programs stay attached."""
-        if not pin_dir.is_dir():
+    def detach_all() -> list[str]:
+        """Take our programs off every interface, of whatever release; return the names of these."""
+        with IPRoute() as netlink:
+            links = [(int(m["index"]), str(m.get_attr("IFLA_IFNAME"))) for m in netlink.get_links()]
+            return sorted(name for ifindex, name in links if remove_filters(netlink, ifindex))
+
+    @staticmethod
+    def remove(bpffs: Path) -> list[str]:
+        """Unpin everything, of whatever release; return the paths that were pinned.
+
+        Attached programs stay attached, with the maps that they use.
+        """
+        root = pin_root(bpffs)
+        if not root.is_dir():
             return []
-        pinned = sorted(str(path) for path in pin_dir.rglob("*") if not path.is_dir())
-        shutil.rmtree(pin_dir)
-        if not any(pin_dir.parent.iterdir()):
-            pin_dir.parent.rmdir()
+        pinned = sorted(str(path) for path in root.rglob("*") if not path.is_dir())
+        shutil.rmtree(root)
         return pinned
 
     def __enter__(self) -> Datapath:

@@ -8,7 +8,6 @@ Blocking; one thread at a time.
 from __future__ import annotations
 
 import errno
-import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
@@ -19,7 +18,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from netagent.dataplane.machine_route import MachineRoute
-from netagent.dataplane.netns import run_in_netns
+from netagent.dataplane.netns import open_netns, run_in_netns
 from netagent.model.addresses import GATEWAY_ADDRESS, GATEWAY_MAC
 from netagent.model.errors import DataplaneError
 
@@ -94,19 +93,14 @@ class Links:
         name: of the host's side, at most 15 characters. In the machine it is the first free ethN.
         Idempotent: an interface of that name is completed. Returns the host's side.
         """
-        if self.find(name) is None:
-            # Made with both ends here, under a name that no other machine's can have, then moved:
-            # the machine may have an interface of any name.
-            self._make_pair(name, peer={"ifname": _peer_name(name)})
-        peer = self.find(_peer_name(name))
-        if peer is not None:
-            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                self._netlink.link("set", index=peer.ifindex, net_ns_fd=fd)
-            except NetlinkError as error:
-                raise DataplaneError("move", f"interface {name}", str(error), error.code) from error
-            finally:
-                os.close(fd)
+        with open_netns(netns) as fd:
+            if self.find(name) is None:
+                # Made with both ends here, under a name that no other machine's can have, then
+                # moved: the machine may have an interface of any name.
+                self._make_pair(name, peer={"ifname": _peer_name(name)})
+            peer = self.find(_peer_name(name))
+            if peer is not None:
+                self._move(peer, fd)
         link = self._bring_up_gateway_side(name)
         host_index = link.ifindex
 
@@ -238,6 +232,13 @@ class Links:
             self._set(name, IFLA_AF_SPEC=_no_generated_addresses())
             self._set(name, state="up")
         return self._must_find(name)
+
+    def _move(self, link: Link, netns_fd: int) -> None:
+        try:
+            self._netlink.link("set", index=link.ifindex, net_ns_fd=netns_fd)
+        except NetlinkError as error:
+            subject = f"interface {link.name} into the machine"
+            raise DataplaneError("move", subject, str(error), error.code) from error
 
     def _set(self, name: str, **attributes: Any) -> None:
         link = self._must_find(name)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,19 +21,28 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 
 
+@contextmanager
+def open_netns(path: Path) -> Iterator[int]:
+    """Give a descriptor of the namespace at `path`; DataplaneError when nothing can be opened."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _failed(path, str(error), error.errno or 0) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def run_in_netns(path: Path, work: Callable[[], T]) -> T:
     """Return what `work` returns in the network namespace at `path`, or raise what it raises.
 
     Raises DataplaneError when `path` is not a network namespace.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _failed(path, str(error), error.errno or 0) from error
     results: list[T] = []
     errors: list[BaseException] = []
 
-    def enter() -> None:
+    def enter(fd: int) -> None:
         try:
             libc = ctypes.CDLL(None, use_errno=True)
             if libc.setns(fd, _CLONE_NEWNET) != 0:
@@ -42,12 +52,10 @@ def run_in_netns(path: Path, work: Callable[[], T]) -> T:
         except BaseException as error:
             errors.append(error)
 
-    try:
-        thread = threading.Thread(target=enter, name=f"netns {path}")
+    with open_netns(path) as fd:
+        thread = threading.Thread(target=enter, args=(fd,), name=f"netns {path}")
         thread.start()
         thread.join()
-    finally:
-        os.close(fd)
     if errors:
         raise errors[0]
     return results[0]

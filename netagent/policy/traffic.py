@@ -64,7 +64,8 @@ def _parse_ports(protocol: int, text: str, part: str) -> Traffic:
     last = _parse_number(text, "port", high.strip(), 0xFFFF) if dash else first
     if last < first:
         raise TrafficTextError(
-            f"{text!r}: the range {first}-{last} is reversed", f"write {text.partition('/')[0]}/{last}-{first}"
+            f"{text!r}: the range {first}-{last} is reversed",
+            f"write {text.partition('/')[0]}/{last}-{first}",
         )
     return Traffic(protocol, first, last)
 
