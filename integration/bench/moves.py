@@ -46,7 +46,7 @@ def measure_moves(lab: Lab, count: int) -> MoveFigures:
     bystander = lab.hosts["host-c"]
     commits, settles, writes = [], [], []
     spans, quiet_spans = [], []
-    with probing(watcher, mover, lab.directory) as probe:
+    with probing(watcher, mover) as probe:
         for number in range(count):
             quiet = time.monotonic_ns()
             destination = ("host-b", "host-a")[number % 2]

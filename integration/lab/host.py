@@ -68,6 +68,8 @@ class Host:
         """Wait until the agent is connected and has applied a revision."""
 
         def is_in_step() -> bool:
+            if not self.agent.is_running:
+                raise RuntimeError(f"the agent of {self.name} ended:\n{self._log_tail()}")
             try:
                 status = self.status()
             except grpc.RpcError as error:
