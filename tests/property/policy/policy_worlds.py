@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, IPv6Network
 from hypothesis import strategies as st
 
 from netagent.model.fleet import Identity
-from netagent.policy.fleet import FleetSnapshot, Member, make_snapshot, separate_identities
+from netagent.policy.fleet import FleetSnapshot, Member, make_snapshot
 from netagent.policy.language import (
     AnySelector,
     CidrSelector,
@@ -23,7 +23,6 @@ from netagent.policy.language import (
     Traffic,
     Verdict,
 )
-from netagent.policy.references import named_machines
 
 PREFIX = IPv6Network("fd00:1:2:3::/64")
 NETWORKS = {"shop": 1, "ops": 2, "lab": 3}
@@ -52,7 +51,7 @@ def fleets(draw, networks=tuple(NETWORKS)) -> FleetSnapshot:
     identities: dict[object, Identity] = {}
     members = []
     for network in networks:
-        for name in draw(st.sets(st.sampled_from(MACHINES), max_size=len(MACHINES))):
+        for name in sorted(draw(st.sets(st.sampled_from(MACHINES)))):
             own = draw(labels)
             key = network, tuple(sorted(own.items()))
             identity = identities.setdefault(key, Identity(len(identities) + 2))
@@ -134,15 +133,9 @@ def policies(draw, most=6) -> Policy:
     )
 
 
-def separated(fleet: FleetSnapshot, *policies: Policy) -> FleetSnapshot:
-    """The fleet in which the machines that the policies name have identities of their own."""
-    named = frozenset().union(*(named_machines(policy) for policy in policies))
-    return separate_identities(fleet, named, 1000)[0]
-
-
 def interesting_ports(policy: Policy) -> list[tuple[int, int]]:
     """Protocols and ports at the edges of what the rules say, and beyond."""
-    found = {(6, 0), (6, 65535), (17, 53), (47, 0), (58, 128 << 8), (58, 3 << 8)}
+    found = {(6, 0), (6, 65535), (17, 0), (47, 0), (58, 0), (58, 128 << 8)}
     for rule in policy.rules:
         for one in rule.traffic:
             for port in (one.first - 1, one.first, one.last, one.last + 1):
@@ -177,7 +170,7 @@ def pairs_asked(policy: Policy, fleet: FleetSnapshot) -> list[tuple[Party, Party
     outside = [Party(address=address) for address in interesting_addresses(policy)]
     peers = [*others, Party(is_host=True), *outside]
     return [
-        *((one, two) for one in own for two in own if one != two),
+        *((one, two) for one in own for two in own),
         *((one, two) for one in own for two in peers),
         *((two, one) for one in own for two in peers),
     ]
