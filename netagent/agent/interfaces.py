@@ -8,7 +8,7 @@ from ipaddress import IPv6Address
 from netagent.agent.attached import AttachedMachine
 from netagent.agent.kernel import Kernel
 from netagent.dataplane.datapath import Attachment
-from netagent.dataplane.links import Link
+from netagent.dataplane.link import Link
 from netagent.model.addresses import GATEWAY_MAC, Fleet, StableId, stable_address
 from netagent.model.errors import DataplaneError
 from netagent.reconcile.operations import EndpointBinding, RemoveEndpoints, SetEndpoints

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from netagent.dataplane.abi import Constants, Counter, EndpointRow, TransitionRow, Verdict
 from netagent.dataplane.datapath import Attachment
-from netagent.dataplane.links import Link
+from netagent.dataplane.link import Link
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
 from netagent.model.addresses import StableId
 from netagent.model.fleet import Location

@@ -8,7 +8,6 @@ Blocking; one thread at a time.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from types import TracebackType
@@ -17,31 +16,26 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from netagent.dataplane.link import Link, find_link, link_gone, read_link
 from netagent.dataplane.machine_route import MachineRoute
+from netagent.dataplane.machine_side import (
+    ALIAS,
+    bring_up,
+    name_machine_side,
+    set_default_route,
+    set_machine_side,
+)
 from netagent.dataplane.netns import open_netns, run_in_netns
 from netagent.model.addresses import GATEWAY_ADDRESS, GATEWAY_MAC
 from netagent.model.errors import DataplaneError
 
-ALIAS = "netagent"
+LOOPBACK_INDEX = 1
 
 HOST_SIDE_MTU_BYTES = 65535
 """Of our side of each pair: a machine that raised its own MTU is to hear Packet Too Big from us,
 not to have its packets dropped without a word by a smaller interface."""
 
-_NUD_PERMANENT = 0x80
-_IFA_F_NODAD = 0x02
 _ADDR_GEN_NONE = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface as the kernel has it. mac: 6 bytes, or none for WireGuard."""
-
-    name: str
-    ifindex: int
-    mac: bytes
-    mtu_bytes: int
-    is_up: bool
 
 
 class Links:
@@ -53,16 +47,16 @@ class Links:
 
     def find(self, name: str) -> Link | None:
         """Return the interface of that name, or None."""
-        return _find(self._netlink, ifname=name)
+        return find_link(self._netlink, ifname=name)
 
     def find_index(self, ifindex: int) -> Link | None:
         """Return the interface of that index, or None."""
-        return _find(self._netlink, index=ifindex)
+        return find_link(self._netlink, index=ifindex)
 
     def owned(self) -> list[Link]:
         """Return the interfaces that bear our alias, by name."""
         links = [
-            _link(message)
+            read_link(message)
             for message in self._netlink.get_links()
             if str(message.get_attr("IFLA_IFALIAS") or "").startswith(ALIAS)
         ]
@@ -80,8 +74,8 @@ class Links:
         if self.find(name) is None:
             self._make_pair(gateway_name, peer={"ifname": name})
         gateway = self._bring_up_gateway_side(gateway_name)
-        _set_machine_side(self._netlink, name, address, None, mtu_bytes)
         link = self._must_find(name)
+        set_machine_side(self._netlink, link.ifindex, address, None, mtu_bytes)
         _set_route(self._netlink, link.ifindex, prefix)
         return link, gateway
 
@@ -102,13 +96,13 @@ class Links:
             if peer is not None:
                 self._move(peer, fd)
         link = self._bring_up_gateway_side(name)
-        host_index = link.ifindex
+        ifindex = self._other_end(name)
 
         def complete() -> None:
             with IPRoute() as inside:
-                inside_name = _machine_side_name(inside, name, host_index)
-                _set_machine_side(inside, inside_name, address, mac, mtu_bytes)
-                _bring_up(inside, "lo")
+                name_machine_side(inside, ifindex)
+                set_machine_side(inside, ifindex, address, mac, mtu_bytes)
+                bring_up(inside, LOOPBACK_INDEX)
 
         run_in_netns(netns, complete)
         return link
@@ -121,16 +115,8 @@ class Links:
         """
         if name in self._prepared:
             return
-        link = self._must_find(name)
-
-        def prepare() -> MachineRoute:
-            with IPRoute() as inside:
-                found = _find(inside, ifname=_machine_side_name(inside, name, link.ifindex))
-                if found is None:
-                    raise _gone(f"of {name} in the machine")
-                return MachineRoute(GATEWAY_ADDRESS, found.ifindex)
-
-        self._prepared[name] = run_in_netns(netns, prepare)
+        ifindex = self._other_end(name)
+        self._prepared[name] = run_in_netns(netns, lambda: MachineRoute(GATEWAY_ADDRESS, ifindex))
 
     def release_machine_route(self, name: str) -> None:
         """Let go of what was prepared; nothing happens when nothing was."""
@@ -147,15 +133,11 @@ class Links:
             finally:
                 self.release_machine_route(name)
             return True
-        link = self._must_find(name)
+        ifindex = self._other_end(name)
 
         def switch() -> bool:
             with IPRoute() as inside:
-                inside_name = _machine_side_name(inside, name, link.ifindex)
-                found = _find(inside, ifname=inside_name)
-                if found is None:
-                    raise _gone(inside_name)
-                return _set_default_route(inside, found.ifindex)
+                return set_default_route(inside, ifindex)
 
         return run_in_netns(netns, switch)
 
@@ -233,6 +215,13 @@ class Links:
             self._set(name, state="up")
         return self._must_find(name)
 
+    def _other_end(self, name: str) -> int:
+        """Return the index that the other end of a pair has in its own namespace."""
+        link = self._must_find(name)
+        (message,) = self._netlink.link("get", index=link.ifindex)
+        # The kernel leaves it out where both ends have the same index.
+        return int(message.get_attr("IFLA_LINK") or link.ifindex)
+
     def _move(self, link: Link, netns_fd: int) -> None:
         try:
             self._netlink.link("set", index=link.ifindex, net_ns_fd=netns_fd)
@@ -250,64 +239,13 @@ class Links:
     def _must_find(self, name: str) -> Link:
         link = self.find(name)
         if link is None:
-            raise _gone(name)
+            raise link_gone(name)
         return link
-
-
-def _find(netlink: IPRoute, **by: Any) -> Link | None:
-    try:
-        messages = list(netlink.link("get", **by))
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise DataplaneError("find", f"interface {by}", str(error), error.code) from error
-    return _link(messages[0]) if messages else None
-
-
-def _link(message: Any) -> Link:
-    mac = str(message.get_attr("IFLA_ADDRESS") or "")
-    return Link(
-        name=message.get_attr("IFLA_IFNAME"),
-        ifindex=message["index"],
-        mac=bytes.fromhex(mac.replace(":", "")),
-        mtu_bytes=message.get_attr("IFLA_MTU"),
-        is_up=bool(message["flags"] & 1),
-    )
-
-
-def _gone(name: str) -> DataplaneError:
-    return DataplaneError("find", f"interface {name}", "there is none of that name", errno.ENODEV)
 
 
 def _peer_name(name: str) -> str:
     """Return the name of the machine's side until it is in the machine."""
     return f"{name[:14]}+"
-
-
-def _machine_side_name(inside: IPRoute, name: str, host_index: int) -> str:
-    """Return the name of the machine's side, after giving it its final one.
-
-    It is the interface whose other end has index `host_index`, or the one just moved in.
-    """
-    for message in inside.get_links():
-        found = message.get_attr("IFLA_IFNAME")
-        if found == _peer_name(name):
-            return _rename(inside, message["index"])
-    for message in inside.get_links():
-        if message.get_attr("IFLA_LINK") == host_index and _is_ours_inside(message):
-            return str(message.get_attr("IFLA_IFNAME"))
-    raise _gone(f"of {name} in the machine")
-
-
-def _is_ours_inside(message: Any) -> bool:
-    return str(message.get_attr("IFLA_IFALIAS") or "") == ALIAS
-
-
-def _rename(inside: IPRoute, ifindex: int) -> str:
-    taken = {message.get_attr("IFLA_IFNAME") for message in inside.get_links()}
-    name = next(f"eth{n}" for n in range(len(taken) + 1) if f"eth{n}" not in taken)
-    inside.link("set", index=ifindex, ifname=name, IFLA_IFALIAS=ALIAS)
-    return name
 
 
 def _no_generated_addresses() -> dict[str, Any]:
@@ -316,46 +254,5 @@ def _no_generated_addresses() -> dict[str, Any]:
     return {"attrs": [("AF_INET6", inet6)]}
 
 
-def _set_machine_side(
-    netlink: IPRoute, name: str, address: IPv6Address, mac: bytes | None, mtu_bytes: int
-) -> None:
-    """Give an interface what a machine needs: MAC, MTU, address, and the gateway's MAC."""
-    link = _find(netlink, ifname=name)
-    if link is None:
-        raise _gone(name)
-    try:
-        if mac is not None and link.mac != mac:
-            netlink.link("set", index=link.ifindex, address=mac.hex(":"))
-        if link.mtu_bytes != mtu_bytes:
-            netlink.link("set", index=link.ifindex, mtu=mtu_bytes)
-        _bring_up(netlink, name)
-        netlink.addr(
-            "replace", index=link.ifindex, address=str(address), prefixlen=128, flags=_IFA_F_NODAD
-        )
-        netlink.neigh(
-            "replace",
-            ifindex=link.ifindex,
-            dst=str(GATEWAY_ADDRESS),
-            lladdr=GATEWAY_MAC.hex(":"),
-            state=_NUD_PERMANENT,
-        )
-    except NetlinkError as error:
-        raise DataplaneError("set up", f"interface {name}", str(error), error.code) from error
-
-
-def _bring_up(netlink: IPRoute, name: str) -> None:
-    link = _find(netlink, ifname=name)
-    if link is not None and not link.is_up:
-        netlink.link("set", index=link.ifindex, state="up")
-
-
 def _set_route(netlink: IPRoute, ifindex: int, prefix: IPv6Network) -> None:
     netlink.route("replace", dst=str(prefix), gateway=str(GATEWAY_ADDRESS), oif=ifindex)
-
-
-def _set_default_route(netlink: IPRoute, ifindex: int) -> bool:
-    for message in netlink.get_routes(family=10, table=254):
-        if message["dst_len"] == 0 and message.get_attr("RTA_OIF") == ifindex:
-            return False
-    netlink.route("replace", dst="default", gateway=str(GATEWAY_ADDRESS), oif=ifindex, family=10)
-    return True

@@ -20,7 +20,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from netagent.dataplane.links import ALIAS
+from netagent.dataplane.machine_side import ALIAS
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Endpoint
 

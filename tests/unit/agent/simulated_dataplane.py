@@ -9,7 +9,7 @@ from pathlib import Path
 
 from netagent.dataplane.abi import Constants, Counter, Verdict
 from netagent.dataplane.datapath import Attachment
-from netagent.dataplane.links import Link
+from netagent.dataplane.link import Link
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
 from netagent.model.addresses import GATEWAY_MAC
 from netagent.model.errors import DataplaneError
