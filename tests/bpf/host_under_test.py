@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from oracle.world import Action, Arrival, World
 
 from netagent.dataplane import libbpf
 from netagent.dataplane.abi import Constants, Counter, FlowRow, Verdict
-from netagent.dataplane.datapath import PROGRAMS, Datapath
+from netagent.dataplane.datapath import Datapath
 
 _SK_BUFF_BYTES = 192
 _MARK, _IFINDEX, _GSO_SEGS, _GSO_SIZE = 8, 40, 164, 176
@@ -37,8 +36,6 @@ class HostUnderTest:
         self.constants = constants
         self._datapath = Datapath.open(pin_dir)
         self._datapath.load(constants)
-        pins = {path.name.partition("-")[0]: path for path in (pin_dir / "programs").iterdir()}
-        self._programs = {name: libbpf.open_pinned(pins[name]) for name in PROGRAMS}
 
     def fill(self, world: World) -> None:
         """Make the maps hold exactly what the world says."""
@@ -56,7 +53,7 @@ class HostUnderTest:
         """Run a program on one packet."""
         before = self._datapath.counters()
         ran = libbpf.run_program(
-            self._programs[program], arrival.data, ctx=_sk_buff(arrival), repeat=repeat
+            self._datapath.program(program), arrival.data, ctx=_sk_buff(arrival), repeat=repeat
         )
         after = self._datapath.counters()
         return Result(
@@ -74,8 +71,6 @@ class HostUnderTest:
         )
 
     def close(self) -> None:
-        for fd in self._programs.values():
-            os.close(fd)
         self._datapath.close()
 
 

@@ -75,8 +75,10 @@ def draw_packet(
     while True:
         header = IPv6(src=str(address(source)), dst=str(address(destination)), hlim=64)
         packet = bytes(header / draw_transport(random))
-        is_discovery = packet[6] == ICMPV6 and packet[40] not in (1, 2, 3, 4, 128, 129)
-        if packet[6] in protocols and not is_discovery and len(packet) <= MTU_BYTES:
+        is_refused = packet[6] == ICMPV6 and (
+            packet[40] not in (1, 2, 3, 4, 128, 129) or len(packet) < 48
+        )
+        if packet[6] in protocols and not is_refused and len(packet) <= MTU_BYTES:
             return packet
 
 
