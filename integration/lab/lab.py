@@ -29,7 +29,13 @@ from integration.lab.fabric import (
     underlay_address,
 )
 from integration.lab.host import Host
-from integration.lab.kept import directory_of, remove_remains
+from integration.lab.kept import (
+    directory_of,
+    machine_mounts,
+    name_machine,
+    remove_remains,
+    write_description,
+)
 from integration.lab.machine import Machine
 from integration.lab.namespace import HOST_MOUNTS, Namespace, start_namespace
 from integration.lab.process import Daemon
@@ -91,11 +97,13 @@ class Lab:
         """Bring everything up, and wait until every agent is in step."""
         remove_remains()
         self.directory.mkdir(mode=0o755)
+        self._write_down()
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
         self._start_control()
         for number in range(self._host_count):
             self._add_host(number)
+        self._write_down()
         for host in self.hosts.values():
             host.agent.start()
         for host in self.hosts.values():
@@ -106,6 +114,8 @@ class Lab:
         if self._channel is not None:
             self._channel.close()
         for namespace in reversed(self._namespaces):
+            namespace.begin_kill()
+        for namespace in self._namespaces:
             namespace.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -152,7 +162,9 @@ class Lab:
         )
         stub = MachineServiceStub(self.channel)
         created = stub.CreateMachine(request, timeout=RPC_TIMEOUT_S).machine
-        machine = Machine(self._start_namespace(path), path, created.address)
+        name_machine(self.directory, path, created.address)
+        namespace = self._start_namespace(path, mounts=machine_mounts(self.directory))
+        machine = Machine(namespace, path, created.address)
         self.machines[path] = machine
         if attach:
             machine.attach(self.hosts[host])
@@ -221,6 +233,12 @@ class Lab:
         self.hosts[name] = Host(
             namespace, address, self.control_target, directory, self.fabric, port
         )
+
+    def _write_down(self) -> None:
+        environments = {name: host.agent.environment for name, host in self.hosts.items()}
+        if environments:
+            environments["control"] = self.control.environment
+        write_description(self.directory, not self._is_bound, environments)
 
     def _start_namespace(self, name: str, mounts: str = "") -> Namespace:
         namespace = start_namespace(name, self.directory, mounts=mounts, is_bound=self._is_bound)

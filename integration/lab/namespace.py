@@ -29,6 +29,16 @@ RECORD = "holders"
 """File of a lab that names its holders: name, process, start time; a line each."""
 
 
+WRITE_DOWN = """
+name=$1 record=$2
+read -r line </proc/self/stat
+set -- $line
+shift 21
+echo "$name ${line%% *} $1" >>"$record"
+"""
+"""Name, number and start time (field 22) of the holder. Fails when the lab has gone meanwhile."""
+
+
 class CommandError(AssertionError):
     """A command in a namespace failed; the text has its output."""
 
@@ -114,11 +124,15 @@ class Namespace:
         self.children.append(child)
         return child
 
-    def kill(self) -> None:
-        """End everything inside, at once."""
+    def begin_kill(self) -> None:
+        """Have everything inside ended, and do not wait for it."""
         if is_process(self.pid, self.started):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End everything inside, at once."""
+        self.begin_kill()
         for child in self.children:
             child.kill()  # nsenter stops when its child does, and would not hear of its end
             child.wait()
@@ -127,17 +141,18 @@ class Namespace:
 
 
 def start_namespace(name: str, log_dir: Path, *, mounts: str = "", is_bound: bool) -> Namespace:
-    """Start a holder.
+    """Start a holder. It writes itself down before it is ready, whatever becomes of us.
 
     mounts: shell commands run first, in the new mount namespace.
     is_bound: whether it ends when the process that started it does (kill -9 included).
     """
     log = (log_dir / "namespaces.log").open("a")
+    script = f"{WRITE_DOWN}\n{mounts}\nip link set lo up\necho ready\nexec sleep infinity"
     holder = subprocess.Popen(
         [
             *(("setpriv", "--pdeathsig", "KILL") if is_bound else ()),
             *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL"),
-            *("sh", "-ec", f"{mounts}\nip link set lo up\necho ready\nexec sleep infinity"),
+            *("sh", "-ec", script, "sh", name, str(log_dir / RECORD)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -151,10 +166,7 @@ def start_namespace(name: str, log_dir: Path, *, mounts: str = "", is_bound: boo
     if not is_ready:
         raise CommandError(f"{name}: the namespace did not come up: exit {holder.wait()}")
     pid = child_of(holder.pid)
-    started = start_time(pid)
-    with (log_dir / RECORD).open("a") as record:
-        record.write(f"{name} {pid} {started}\n")
-    return Namespace(name, pid, started, log_dir, holder)
+    return Namespace(name, pid, start_time(pid), log_dir, holder)
 
 
 def child_of(pid: int) -> int:

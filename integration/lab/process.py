@@ -30,6 +30,20 @@ class Daemon:
         return self._namespace.log_dir / f"{self._name}.log"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """Its settings as variables: with them, the bare command by hand starts the same daemon."""
+        kind, _, *words = self._arguments
+        variables: dict[str, str] = {}
+        key = ""
+        for word in words:
+            if word.startswith("--"):
+                key = f"NETAGENT_{kind}_{word[2:].replace('-', '_')}".upper()
+                variables[key] = "true"
+            else:
+                variables[key] = word
+        return variables
+
+    @property
     def is_running(self) -> bool:
         """Whether the process lives."""
         return bool(self.pid) and is_process(self.pid, self.started)
