@@ -124,6 +124,17 @@ class Namespace:
         self.children.append(child)
         return child
 
+    def processes(self) -> list[tuple[int, str]]:
+        """Return what runs inside besides the holder: (process, command line), by number."""
+        own = os.readlink(f"/proc/{self.pid}/ns/pid")
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                if command and os.readlink(path / "ns/pid") == own and int(path.name) != self.pid:
+                    found.append((int(path.name), command))
+        return sorted(found)
+
     def begin_kill(self) -> None:
         """Have everything inside ended, and do not wait for it."""
         if is_process(self.pid, self.started):
