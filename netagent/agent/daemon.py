@@ -24,7 +24,6 @@ from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
-from netagent.agent.logging import configure_logging
 from netagent.agent.replica import Replica
 from netagent.agent.service import AgentService, AgentStatus
 from netagent.agent.state_lock import hold_state_lock
@@ -51,7 +50,6 @@ async def run_agent(config: AgentConfig) -> None:
     Raises ConfigError or StateError when it cannot start, DataplaneError when the kernel lacks what
     is needed at all.
     """
-    configure_logging()
     config.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     with hold_state_lock(config.lock):

@@ -81,15 +81,9 @@ def load_or_fail(config: type[Config], sources: Sources) -> Loaded[Config]:
 
 def run_daemon(run: Coroutine[Any, Any, None], log_level: str) -> None:
     """Run a daemon to its end; Failure for what it could not start with or was ended by."""
-
-    async def root() -> None:
-        # The daemon sets up a log of its own in its first step, which ours replaces in the next.
-        asyncio.get_running_loop().call_soon(configure_logging, log_level)
-        await run
-
     configure_logging(log_level)
     try:
-        asyncio.run(root())
+        asyncio.run(run)
     except BaseExceptionGroup as group:
         expected, other = group.split(NetagentError)
         if expected is None or other is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 
 _LOGGER = logging.getLogger("netagent.control")
 
@@ -13,14 +12,6 @@ def log_event(level: int, message: str, **fields: object) -> None:
     """Write one event; fields keep their order, values with spaces are quoted."""
     if _LOGGER.isEnabledFor(level):
         _LOGGER.log(level, "%s", " ".join([message, *(_pair(*pair) for pair in fields.items())]))
-
-
-def configure_logging() -> None:
-    """Send events of INFO and above to standard error, one a line with time and level."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    _LOGGER.handlers[:] = [handler]
-    _LOGGER.setLevel(logging.INFO)
 
 
 def _pair(key: str, value: object) -> str:

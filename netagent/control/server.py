@@ -32,7 +32,7 @@ from netagent.control.errors import ErrorInterceptor
 from netagent.control.feed import Feed
 from netagent.control.host_service import HostService
 from netagent.control.listen import bind, check_listen, prepare_socket
-from netagent.control.logging import configure_logging, log_event
+from netagent.control.logging import log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
 from netagent.control.moves_driver import MovesDriver
@@ -82,7 +82,6 @@ async def run_control(config: ControlConfig) -> None:
     Raises ConfigError for what the configuration gets wrong, StateError while another process uses
     the state directory, UnavailableError when store or address cannot be used.
     """
-    configure_logging()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

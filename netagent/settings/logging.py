@@ -30,13 +30,8 @@ class EventFormatter(logging.Formatter):
 def configure_logging(level: str, stream: TextIO | None = None) -> None:
     """Send the events of netagent's loggers of at least `level` to a stream (standard error).
 
-    level: one of LEVELS. Idempotent, and takes over from handlers and levels that a part of
-    netagent has set for itself.
+    level: one of LEVELS. Idempotent.
     """
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.startswith("netagent.") and isinstance(logger, logging.Logger):
-            logger.handlers.clear()
-            logger.setLevel(logging.NOTSET)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(EventFormatter())
     ours = logging.getLogger("netagent")

@@ -26,19 +26,13 @@ from netagent.control.config import ControlConfig
 from netagent.control.server import serve_control
 from netagent.model.errors import ConfigError, NetagentError, StateError, UnavailableError
 
-PROGRAM = """
-import asyncio, sys
-from pathlib import Path
-from netagent.control.config import ControlConfig
-from netagent.control.server import run_control
-asyncio.run(run_control(ControlConfig(state_dir=Path(sys.argv[1]), listen=sys.argv[2])))
-"""
+NETAGENT = str(Path(sys.executable).parent / "netagent")
 
 
 async def start_process(directory: Path) -> tuple[asyncio.subprocess.Process, str]:
     target = f"unix://{directory}/run/control.sock"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, str(directory / "state"), target),
+        *(NETAGENT, "control", "run", "--state-dir", str(directory / "state"), "--listen", target),
         stderr=asyncio.subprocess.PIPE,
     )
     return process, target

@@ -29,17 +29,6 @@ def test_level_is_honoured_below_and_above(stream: io.StringIO) -> None:
     assert line.endswith("DEBUG batch applied revision=7")
 
 
-def test_own_handlers_of_a_part_do_not_double_lines(stream: io.StringIO) -> None:
-    part = logging.getLogger("netagent.some_part")
-    part.addHandler(logging.StreamHandler(stream))
-    part.setLevel(logging.ERROR)
-
-    configure_logging("info", stream)
-    part.info("once")
-
-    assert stream.getvalue().count("once") == 1
-
-
 def test_traceback_and_line_breaks_stay_on_the_line(stream: io.StringIO) -> None:
     configure_logging("info", stream)
     try:
