@@ -34,16 +34,16 @@ class HostUnderTest:
 
     def __init__(self, pin_dir: Path, constants: Constants) -> None:
         self.constants = constants
-        self._datapath = Datapath.open(pin_dir)
-        self._datapath.load(constants)
+        self.datapath = Datapath.open(pin_dir)
+        self.datapath.load(constants)
 
     def fill(self, world: World) -> None:
         """Make the maps hold exactly what the world says."""
         tables: list[tuple[Any, Any]] = [
-            (self._datapath.location, world.locations),
-            (self._datapath.transition, world.transitions),
-            (self._datapath.endpoint, world.endpoints),
-            (self._datapath.conntrack, world.flows),
+            (self.datapath.location, world.locations),
+            (self.datapath.transition, world.transitions),
+            (self.datapath.endpoint, world.endpoints),
+            (self.datapath.conntrack, world.flows),
         ]
         for table, wanted in tables:
             table.delete(table.items().keys() - wanted.keys())
@@ -51,11 +51,11 @@ class HostUnderTest:
 
     def run(self, program: str, arrival: Arrival, repeat: int = 1) -> Result:
         """Run a program on one packet."""
-        before = self._datapath.counters()
+        before = self.datapath.counters()
         ran = libbpf.run_program(
-            self._datapath.program(program), arrival.data, ctx=_sk_buff(arrival), repeat=repeat
+            self.datapath.program(program), arrival.data, ctx=_sk_buff(arrival), repeat=repeat
         )
-        after = self._datapath.counters()
+        after = self.datapath.counters()
         return Result(
             action=Action(ran.action),
             data=ran.data,
@@ -67,11 +67,11 @@ class HostUnderTest:
                 for verdict, count in after.items()
                 if count != before[verdict]
             },
-            flows=self._datapath.conntrack.items(),
+            flows=self.datapath.conntrack.items(),
         )
 
     def close(self) -> None:
-        self._datapath.close()
+        self.datapath.close()
 
 
 def boot_clock_ns() -> int:

@@ -68,6 +68,12 @@ def make_interface(name: str, ifindex: int) -> None:
     subprocess.run(["ip", "link", "add", name, *pair], check=True)
 
 
+def set_up(name: str) -> None:
+    """Bring both ends of a pair up."""
+    for end in (name, f"{name}x"):
+        subprocess.run(["ip", "link", "set", end, "up"], check=True)
+
+
 def _check(result: int) -> None:
     if result != 0:
         code = ctypes.get_errno()
