@@ -109,8 +109,10 @@ def send(record: SharedRecord, address: str, port: int, rate: int) -> None:
         if record.is_stopped:
             break
         record.sent[number] = time.monotonic_ns()
-        with contextlib.suppress(OSError):  # no route or no room: lost, and recorded so
+        try:
             opened.send(_NUMBER.pack(number) + padding)
+        except OSError as error:  # lost on the way there, and recorded so
+            print(f"packet {number} not sent: {error}", file=sys.stderr, flush=True)
         record.count_sent(number + 1)
         _read(opened, record)
     while True:
@@ -124,13 +126,13 @@ def echo(record: SharedRecord, address: str, port: int) -> None:
     opened.bind((address, port))
     record.set_ready(Role.ECHO)
     while True:
+        data, control, _, source = opened.recvmsg(2048, 64)
+        number = _NUMBER.unpack_from(data)[0]
+        record.arrived[number] = record.arrived[number] or _arrival_ns(control)
         try:
-            data, control, _, source = opened.recvmsg(2048, 64)
-            number = _NUMBER.unpack_from(data)[0]
-            record.arrived[number] = record.arrived[number] or _arrival_ns(control)
             opened.sendto(data, source)
-        except OSError:
-            continue  # an answer that could not be sent, or its error: recorded as lost on its way
+        except OSError as error:  # lost on the way back, and recorded so
+            print(f"echo {number} not sent: {error}", file=sys.stderr, flush=True)
 
 
 def _read(opened: socket.socket, record: SharedRecord) -> None:
