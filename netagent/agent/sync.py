@@ -100,6 +100,9 @@ class ControlClient:
                 is_refused = error.code() in _REFUSALS
                 loss = Loss.REFUSED if is_refused else Loss.UNREACHABLE
                 detail = f"{error.code().name}: {error.details()}"
+            except asyncio.InvalidStateError as error:
+                # grpc.aio says so when the stream has ended before a message is written to it.
+                loss, detail = Loss.UNREACHABLE, str(error)
             except (NetagentError, TimeoutError, ConnectionError) as error:
                 loss = Loss.REFUSED if isinstance(error, NetagentError) else Loss.UNREACHABLE
                 detail = str(error) or "no answer in time"
