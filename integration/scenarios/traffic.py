@@ -32,6 +32,10 @@ class Place:
         """Path of the network namespace."""
         return self.namespace.netns
 
+    def impersonating(self, address: str) -> Place:
+        """Return the same place, sending from another address."""
+        return Place(self.name, self.namespace, address)
+
 
 def place_of(owner: Machine | Host) -> Place:
     """Return where a machine's or a host's own stable address is."""
