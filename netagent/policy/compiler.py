@@ -218,15 +218,11 @@ class _Step:
             table = PairTable.copy_of(previous.entries, previous.uses)
             gone = previous.universe.positions.keys() - self._universe.positions.keys()
             table.forget(identity for _, identity in gone)
-            if table.set_defaults(self._defaults()):
-                touched = self._everything()
+            # Only a changed rule that matches every pair of a direction changes a default, and it
+            # has touched all of them.
+            table.set_defaults(self._defaults())
         self._write(table, touched)
         return table
-
-    def _everything(self) -> dict[int, int]:
-        everybody = self._universe.own | self._universe.peers
-        own = self._universe.own
-        return {one: everybody if own >> one & 1 else own for one in self._universe.identities}
 
     def _fill(self, before: Mapping[int, tuple[int, int]], stale: int) -> dict[int, int]:
         """Bring S and D up to date; return position to the positions of touched destinations."""

@@ -33,15 +33,13 @@ class PairTable:
         """Return a table that begins as `entries`, sharing rows until they change."""
         return cls(entries.pairs, entries.defaults, uses)
 
-    def set_defaults(self, defaults: Mapping[Direction, ClassId]) -> bool:
-        """Replace the defaults; return whether that changed anything."""
-        is_changed = self.defaults != defaults
+    def set_defaults(self, defaults: Mapping[Direction, ClassId]) -> None:
+        """Replace the defaults."""
         for class_id in self.defaults.values():
             self._release(class_id)
         for class_id in defaults.values():
             self._hold(class_id)
         self.defaults = dict(defaults)
-        return is_changed
 
     def update(
         self,
