@@ -11,13 +11,14 @@ from policy_worlds import fleets, interesting_ports, pairs_asked, policies
 from netagent.policy.book import make_rulebook, separate_named
 from netagent.policy.changes import Effect, compare_policies
 from netagent.policy.compiler import compile_policy
+from netagent.policy.delta import plan_delta
 from netagent.policy.evaluate import evaluate
 from netagent.policy.explain import explain
 from netagent.policy.language import AnySelector, Policy, Rule, Traffic, Verdict, built_in_policy
 from netagent.policy.lookup import evaluate_compiled, key_of
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(policies(), fleets(), st.data())
 def test_compiled_entries_decide_as_the_rules_do(policy, fleet, data):
     fleet = separate_named(fleet, [policy])
@@ -35,7 +36,7 @@ def test_compiled_entries_decide_as_the_rules_do(policy, fleet, data):
             assert found == expected, (str(source), str(destination), protocol, port)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(policies(), fleets(), policies(), fleets(), st.data())
 def test_an_incremental_compile_ends_where_a_full_one_does(first, fleet, second, later, data):
     """Through a mutation of the policy, of the fleet, and through an unrelated pair of both."""
@@ -133,3 +134,26 @@ def test_an_explanation_says_what_the_evaluator_says(policy, fleet, data):
         assert (found.verdict is Verdict.ALLOW) == passes
         ends = [end for end in (source, destination) if end.machine is not None]
         assert len(found.opinions) == len(ends)
+
+
+@settings(max_examples=100, deadline=None)
+@given(policies(), policies(), fleets(), fleets())
+def test_a_delta_turns_one_compilation_into_the_next(first, second, fleet, later):
+    before = compile_policy(first, separate_named(fleet, [first]))
+    after = compile_policy(second, separate_named(later, [second]), previous=before).entries
+    before = before.entries
+
+    delta = plan_delta(before, after)
+
+    pairs = {key[:3]: key[3] for key in before.each_pair()} | dict(delta.pairs)
+    prefixes = {**before.prefixes, **delta.prefixes}
+    classes = {**before.classes, **delta.new_classes}
+    assert {key: one for key, one in pairs.items() if one is not None} == {
+        key[:3]: key[3] for key in after.each_pair()
+    }
+    assert {key: one for key, one in prefixes.items() if one is not None} == after.prefixes
+    assert {**before.defaults, **delta.defaults} == after.defaults
+    assert {key: one for key, one in classes.items() if key not in delta.old_classes} == (
+        after.classes
+    )
+    assert plan_delta(after, after).is_empty
