@@ -115,7 +115,8 @@ class Engine:
         self._ensure_peers(own, is_new=is_new)
         self._ensure_tables(bindings, with_locations=with_locations)
         for stable_id in sorted(self.interfaces.attached.keys() & bindings):
-            self._lead_route(stable_id)
+            if not self._is_leaving(stable_id):
+                self._lead_route(stable_id)
         self._kernel.datapath.prune()
         if with_locations:
             self.applied_revision = self.view.revision
@@ -269,6 +270,15 @@ class Engine:
     def _require_own(self) -> OwnHost:
         assert self._own is not None, "take_place comes first"
         return self._own
+
+    def _is_leaving(self, stable_id: StableId) -> bool:
+        """Whether a machine moves away.
+
+        Its destination, which hears of the commit first, may have its route already; taking that
+        back would leave the machine mute from the moment at which we hear of it.
+        """
+        moving = self.view.transition(stable_id)
+        return moving is not None and moving.source == self._require_own().host.locator
 
     def _lead_route(self, stable_id: StableId) -> None:
         match self.state(stable_id):

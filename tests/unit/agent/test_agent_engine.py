@@ -136,6 +136,19 @@ def test_source_keeps_forwarding_until_settled_and_then_lets_go(rig: Rig) -> Non
     assert WEB not in rig.state.endpoint.rows
 
 
+def test_source_does_not_take_the_route_back_before_it_hears_of_the_commit(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    machine = rig.attach()
+    assert machine.netns is not None
+    engine.take_batch(moving(WEB, H1, H2, 2, revision=2))
+    rig.state.active[machine.netns] = "the destination's"
+
+    assert engine.state(WEB) is EndpointState.LIVE
+    assert engine.reconcile().writes == 0
+
+    assert rig.state.active[machine.netns] == "the destination's"
+
+
 def test_a_machine_that_came_back_before_the_clean_up_is_not_touched(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
     rig.attach()
