@@ -22,6 +22,7 @@ def own_namespaces() -> Iterator[None]:
     Mounts made inside are seen by nobody else and end, like interfaces, with the namespaces.
     """
     directory = os.getcwd()
+    root = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
     kinds = {"net": _CLONE_NEWNET, "mnt": _CLONE_NEWNS}
     before = {
         kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
@@ -35,6 +36,10 @@ def own_namespaces() -> Iterator[None]:
         for kind, fd in before.items():
             _check(_libc.setns(fd, kinds[kind]))
             os.close(fd)
+        # Entering a mount namespace leaves a chroot, if that is where we run.
+        os.fchdir(root)
+        os.chroot(".")
+        os.close(root)
         os.chdir(directory)
 
 
