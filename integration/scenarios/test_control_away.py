@@ -1,0 +1,62 @@
+"""Control is away: the kernel carries on, and a host that starts anew comes up from its replica."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from integration.lab.host import Host
+from integration.lab.lab import Lab
+from integration.lab.wait import wait_until
+from integration.scenarios.traffic import can_talk, place_of, process_of
+from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
+
+
+def _codes(host: Host) -> set[str]:
+    return {condition.code for condition in host.status().conditions}
+
+
+def _lose_everything_but_the_disk(host: Host) -> None:
+    """Leave of a host what a reboot leaves: its files, and the underlay."""
+    host.kill_agent()
+    os.kill(process_of(host.namespace, "wireguard-go"), signal.SIGKILL)
+    for line in host.run("ip", "-o", "link", "show", "type", "veth").splitlines():
+        name = line.split(": ")[1].partition("@")[0]
+        if name != "underlay0":
+            host.run("ip", "link", "del", name, check=False)
+    host.run("rm", "-rf", "/sys/fs/bpf/netagent")
+
+
+def test_a_rebooted_host_comes_up_without_control(lab: Lab) -> None:
+    web, db = lab.machine("shop/web", "host-a"), lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = lab.hosts["host-a"]
+
+    _lose_everything_but_the_disk(host)
+    lab.kill_control()
+    assert not web.reaches(db.address)
+    host.agent.start()
+
+    web.wait_reaches(db)
+    db.wait_reaches(web)
+    assert can_talk(place_of(host), place_of(db))
+    wait_until("it says so", lambda: "control_unreachable" in _codes(host))
+    assert [e.state for e in host.status().endpoints] == [agent_pb.ENDPOINT_STATE_LIVE]
+
+    lab.start_control()
+    host.wait_in_step()
+    wait_until("the condition goes", lambda: not _codes(host))
+    new = lab.machine("shop/new", "host-c")
+    web.wait_reaches(new)
+
+
+def test_known_machines_attach_without_control(lab: Lab) -> None:
+    web, db = lab.machine("shop/web", "host-a"), lab.machine("shop/db", "host-b", attach=False)
+    lab.hosts["host-b"].wait_in_step()
+    db.attach(lab.hosts["host-b"])
+    lab.hosts["host-b"].detach(db.path)
+
+    lab.kill_control()
+    db.attach(lab.hosts["host-b"])
+
+    web.wait_reaches(db)
