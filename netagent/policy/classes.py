@@ -88,11 +88,12 @@ class ClassBuilder:
         self._intervals = {
             key: found for key, found in older._intervals.items() if not key[2] & stale
         }
-        self.classes = {
-            class_id: older.classes[class_id]
-            for ids in self.ids.values()
-            for class_id in ids.values()
-        }
+        known = {class_id for ids in self.ids.values() for class_id in ids.values()}
+        if len(older.classes) <= 2 * len(known):
+            # Copying what is no longer known costs less than picking out what is.
+            self.classes = dict(older.classes)
+        else:
+            self.classes = {class_id: older.classes[class_id] for class_id in known}
 
     def build(self, default: Verdict, mask: int) -> ClassId:
         """Return the class of a pair that the rules of `mask` match, remembering it."""
