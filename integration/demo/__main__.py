@@ -45,7 +45,8 @@ def main() -> int:
     name = KEPT_NAME if given.keep else f"demo-{os.getpid()}"
     if directory_of(name).exists():
         parser.error(f"a lab {name} is there already; script/lab down --name {name} ends it")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     lab = Lab(name, hosts=3, is_bound=not given.keep)
     is_kept = False
     try:
@@ -58,8 +59,8 @@ def main() -> int:
         lab.show_logs()
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         if not is_kept:
             lab.stop()
     if is_kept:
