@@ -11,7 +11,8 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 from random import Random
 
-from draw_headers import draw_extension_headers, draw_transport
+from draw_headers import draw_extension_headers
+from draw_talks import draw_talk, senders_of
 from draw_worlds import IDS, PLACES
 from fleet_of_three import INTERFACES, MACHINES, MESH, MTU_BYTES
 from oracle.programs import ETHERNET_BYTES
@@ -40,6 +41,7 @@ FOREIGN = (
 )
 # Test runs refuse shorter ones; test_short_frames.py sends those through an interface.
 IPV6_FRAME_BYTES_MIN = 54
+HOW_BENT = (*["whole"] * 18, "cut", "padded", "changed", "header", "shortened", "tagged")
 WITHOUT_PORTS = (4, 6, 17, 41, 50, 51, 58, 59, 132, 200)
 
 
@@ -55,19 +57,17 @@ def draw_from_host(random: Random, world: World) -> Arrival:
 
 
 def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arrival:
-    source_id = random.choice(senders)
-    if random.randint(0, 11) == 0:
-        source_id = random.choice((*IDS, _any_id(random)))
-    endpoint = world.endpoints.get(source_id)
+    talk = draw_talk(random, world, senders)
+    endpoint = world.endpoints.get(talk.source)
     if endpoint and random.randint(0, 9):
         ifindex, mac = endpoint.ifindex, endpoint.mac
     else:
         ifindex = random.choice(tuple(INTERFACES.values()))
         mac = random.choice((machine_mac(random.choice(IDS)), GATEWAY_MAC, b"\2\0\0\0\0\7"))
-    source = _draw_address(random, world.fleet.prefix_int, source_id)
-    destination = _draw_address(random, world.fleet.prefix_int, _destination_id(random, world))
+    source = _draw_address(random, world.fleet.prefix_int, talk.source)
+    destination = _draw_address(random, world.fleet.prefix_int, talk.destination)
     if random.randint(0, 15):
-        packet = _draw_ip(random, source, destination)
+        packet = _draw_ip(random, source, destination, talk.transport)
     else:
         packet = _draw_solicitation(random, source)
     frame = bytes(Ether(src=mac.hex(":"), dst=GATEWAY_MAC.hex(":"), type=0x86DD))
@@ -78,15 +78,14 @@ def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arriva
 
 def draw_from_mesh(random: Random, world: World) -> Arrival:
     """Draw a packet that WireGuard took: from the host where its source is, or from elsewhere."""
-    source_id = random.choice((*IDS, _any_id(random)))
-    place = world.place_of(source_id)
+    talk = draw_talk(random, world, list(IDS))
     anywhere = (*PLACES, world.fleet.prefix_int)
-    source_upper = place if place and random.randint(0, 3) else random.choice(anywhere)
-    own = random.randint(0, 7)
+    source_upper = random.choice((*senders_of(world, talk) * 4, *anywhere))
+    own = random.randint(0, 11)
     destination_upper = world.locator if own else random.choice(anywhere)
-    source = _draw_address(random, source_upper, source_id)
-    destination = _draw_address(random, destination_upper, _destination_id(random, world))
-    data = _bend(random, b"", bytes(_draw_ip(random, source, destination)))
+    source = _draw_address(random, source_upper, talk.source)
+    destination = _draw_address(random, destination_upper, talk.destination)
+    data = _bend(random, b"", bytes(_draw_ip(random, source, destination, talk.transport)))
     return Arrival(data, MESH, random.choice((0, MARK_DECIDED)))
 
 
@@ -104,26 +103,13 @@ DRAW_ARRIVAL: dict[str, Callable[[Random, World], Arrival]] = {
 }
 
 
-def _any_id(random: Random) -> StableId:
-    return StableId(random.getrandbits(64))
-
-
-def _destination_id(random: Random, world: World) -> StableId:
-    moved = [
-        stable_id
-        for stable_id, transition in world.transitions.items()
-        if transition.source == world.locator != world.place_of(stable_id)
-    ]
-    return random.choice((*world.locations, *world.transitions, *IDS, world.host_id, *moved * 6))
-
-
 def _draw_address(random: Random, upper: int, stable_id: StableId) -> str:
     if random.randint(0, 24) == 0:
         return random.choice(FOREIGN)
     return str(IPv6Address(upper << 64 | stable_id))
 
 
-def _draw_ip(random: Random, source: str, destination: str) -> Packet:
+def _draw_ip(random: Random, source: str, destination: str, transport: Packet) -> Packet:
     packet = IPv6(
         src=source,
         dst=destination,
@@ -134,7 +120,6 @@ def _draw_ip(random: Random, source: str, destination: str) -> Packet:
     for header in draw_extension_headers(random):
         packet /= header
     last = packet.lastlayer()
-    transport = draw_transport(random)
     if isinstance(transport, Raw):
         last.nh = random.choice(WITHOUT_PORTS)
     return packet / transport
@@ -154,9 +139,12 @@ def _draw_solicitation(random: Random, source: str) -> Packet:
 
 
 def _bend(random: Random, frame: bytes, packet: bytes) -> bytes:
-    """Return mostly the packet itself, else one that is cut, padded, or has a byte changed."""
+    """Return mostly the packet itself, else one that is cut, padded, or has a byte changed.
+
+    shortened: the payload ends early, perhaps within a header, and the rest becomes padding.
+    """
     whole = bytearray(frame + packet)
-    match random.choice(("whole",) * 16 + ("cut", "padded", "changed", "header", "tagged")):
+    match random.choice(HOW_BENT):
         case "cut":
             least = IPV6_FRAME_BYTES_MIN if frame else ETHERNET_BYTES
             del whole[random.randint(least, len(whole)) :]
@@ -166,6 +154,9 @@ def _bend(random: Random, frame: bytes, packet: bytes) -> bytes:
             whole[random.randint(0, min(len(whole), 120) - 1)] = random.randint(0, 255)
         case "header":
             whole[len(frame) + random.randint(0, 7)] = random.randint(0, 255)
+        case "shortened":
+            shorter = random.randint(0, int.from_bytes(packet[4:6], "big") % 64)
+            whole[len(frame) + 4 : len(frame) + 6] = shorter.to_bytes(2, "big")
         case "tagged" if frame:
             whole[12:12] = random.choice((b"\x81\x00\x00\x05", b"\x88\xa8\x00\x05"))
     return bytes(whole)
@@ -174,7 +165,8 @@ def _bend(random: Random, frame: bytes, packet: bytes) -> bytes:
 def _draw_segments(random: Random, arrival: Arrival) -> Arrival:
     """Return the frame, sometimes as one that is several segments, where it is plain TCP or UDP."""
     data = arrival.data
-    is_plain = len(data) > 80 and data[12:14] == b"\x86\xdd" and data[20] in (6, 17)
+    is_whole = int.from_bytes(data[18:20], "big") == len(data) - IPV6_FRAME_BYTES_MIN > 20
+    is_plain = is_whole and data[12:14] == b"\x86\xdd" and data[20] in (6, 17)
     if not is_plain or random.randint(0, 1):
         return arrival
     room = MTU_BYTES - 40

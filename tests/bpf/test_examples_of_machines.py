@@ -91,7 +91,10 @@ MACHINE_EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
         sent_by(RED_WEB, whole_packet(version=4)),
         V.DROP_MALFORMED,
     ),
-    "2 a payload length of nothing": (sent_by(RED_WEB, whole_packet(plen=0)), V.DROP_MALFORMED),
+    "2 a payload length of nothing": (
+        sent_by(RED_WEB, whole_packet(plen=0, nh=59)),
+        V.DROP_MALFORMED,
+    ),
     "2 a payload longer than the frame": (
         sent_by(RED_WEB, whole_packet(plen=17)),
         V.DROP_MALFORMED,
