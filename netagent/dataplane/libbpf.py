@@ -1,4 +1,4 @@
-"""A thin binding to libbpf 1.x through ctypes: objects, maps, pins and test runs.
+"""A thin binding to libbpf 1.x through ctypes: objects, pins and runs; for maps see bpf_map.
 
 Knows nothing of netagent's maps and programs. Every function raises DataplaneError with the
 operation, the object and the errno; what libbpf and the verifier say goes into its text.
@@ -8,9 +8,7 @@ Source: bpf/libbpf.h and bpf/bpf.h of libbpf 1.1.
 from __future__ import annotations
 
 import ctypes as c
-import errno
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,8 +16,6 @@ from types import TracebackType
 from typing import Any
 
 from netagent.model.errors import AbiMismatchError, DataplaneError
-
-BATCH_ROWS = 16384
 
 _PRINT = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, c.c_void_p)
 
@@ -37,10 +33,6 @@ class _OpenOptions(c.Structure):
         ("kernel_log_size", c.c_size_t),
         ("kernel_log_level", c.c_uint32),
     )
-
-
-class _BatchOptions(c.Structure):
-    _fields_ = (("sz", c.c_size_t), ("elem_flags", c.c_uint64), ("flags", c.c_uint64))
 
 
 class _TestRunOptions(c.Structure):
@@ -63,36 +55,6 @@ class _TestRunOptions(c.Structure):
     )
 
 
-class _MapInfo(c.Structure):
-    """`struct bpf_map_info` of linux/bpf.h, as far as we read it."""
-
-    _fields_ = (
-        ("type", c.c_uint32),
-        ("id", c.c_uint32),
-        ("key_size", c.c_uint32),
-        ("value_size", c.c_uint32),
-        ("max_entries", c.c_uint32),
-        ("map_flags", c.c_uint32),
-        ("name", c.c_char * 16),
-    )
-
-
-class _ProgramInfo(c.Structure):
-    """`struct bpf_prog_info` of linux/bpf.h, as far as we read it."""
-
-    _fields_ = (("type", c.c_uint32), ("id", c.c_uint32), ("tag", c.c_uint8 * 8))
-
-
-@dataclass(frozen=True, slots=True)
-class MapInfo:
-    """What the kernel says of a map. key_bytes, value_bytes: sizes; capacity: entries at most."""
-
-    map_id: int
-    key_bytes: int
-    value_bytes: int
-    capacity: int
-
-
 @dataclass(frozen=True, slots=True)
 class ProgramRun:
     """What a program did to one packet.
@@ -108,7 +70,8 @@ class ProgramRun:
 
 
 @cache
-def _libbpf() -> Any:
+def library() -> Any:
+    """Return libbpf; DataplaneError when it is not installed."""
     try:
         lib = c.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -141,14 +104,15 @@ def _collect_messages() -> None:
         return 0
 
     callback = _PRINT(record)
-    _libbpf().libbpf_set_print(callback)
+    library().libbpf_set_print(callback)
     _keep_alive.append(callback)
 
 
 _keep_alive: list[Any] = []
 
 
-def _fail(operation: str, subject: str, code: int) -> DataplaneError:
+def fail(operation: str, subject: str, code: int) -> DataplaneError:
+    """Return the error for a call that gave `code`, with what libbpf has said about it."""
     detail = os.strerror(code)
     if _messages:
         detail += ": " + "; ".join(_messages)[-2000:]
@@ -166,12 +130,12 @@ class BpfObject:
         """
         if not _keep_alive:
             _collect_messages()
-        self._lib = _libbpf()
+        self._lib = library()
         self._path = path
         options = _OpenOptions(sz=c.sizeof(_OpenOptions), pin_root_path=os.fsencode(pin_root))
         self._handle = self._lib.bpf_object__open_file(os.fsencode(path), c.byref(options))
         if not self._handle:
-            raise _fail("open", f"BPF object {path.name}", c.get_errno())
+            raise fail("open", f"BPF object {path.name}", c.get_errno())
 
     def set_constants(self, raw: bytes) -> None:
         """Set .rodata.config, one structure of len(raw) bytes. Before load."""
@@ -197,7 +161,7 @@ class BpfObject:
         """Load maps and programs; adopts maps that are pinned with the same layout."""
         result = self._lib.bpf_object__load(c.c_void_p(self._handle))
         if result < 0:
-            raise _fail("load", f"BPF object {self._path.name}", -result)
+            raise fail("load", f"BPF object {self._path.name}", -result)
 
     def program(self, name: str) -> int:
         """Return a descriptor of the loaded program that the caller must close."""
@@ -228,112 +192,25 @@ class BpfObject:
 
 def pin(fd: int, path: Path) -> None:
     """Pin a program or map; an existing pin is an error (EEXIST)."""
-    result = _libbpf().bpf_obj_pin(fd, os.fsencode(path))
+    result = library().bpf_obj_pin(fd, os.fsencode(path))
     if result < 0:
-        raise _fail("pin", str(path), -result)
+        raise fail("pin", str(path), -result)
 
 
 def open_pinned(path: Path) -> int:
     """Return a new descriptor of what is pinned at `path`."""
-    fd = int(_libbpf().bpf_obj_get(os.fsencode(path)))
+    fd = int(library().bpf_obj_get(os.fsencode(path)))
     if fd < 0:
-        raise _fail("open pinned", str(path), -fd)
+        raise fail("open pinned", str(path), -fd)
     return fd
 
 
-def _info(fd: int, info: c.Structure) -> None:
+def read_info(fd: int, info: c.Structure) -> None:
+    """Fill in what the kernel says of a map or program."""
     size = c.c_uint32(c.sizeof(info))
-    result = _libbpf().bpf_obj_get_info_by_fd(fd, c.byref(info), c.byref(size))
+    result = library().bpf_obj_get_info_by_fd(fd, c.byref(info), c.byref(size))
     if result < 0:
-        raise _fail("inspect", f"descriptor {fd}", -result)
-
-
-def map_info(fd: int) -> MapInfo:
-    """Return what the kernel says of the map."""
-    info = _MapInfo()
-    _info(fd, info)
-    return MapInfo(info.id, info.key_size, info.value_size, info.max_entries)
-
-
-def program_id(fd: int) -> int:
-    """Return the kernel's id of the program, unique until reboot."""
-    info = _ProgramInfo()
-    _info(fd, info)
-    return int(info.id)
-
-
-def map_lookup(fd: int, subject: str, key: bytes, value_bytes: int) -> bytes | None:
-    """Return a value, or None; value_bytes: for per-CPU maps that of all processors together."""
-    value = c.create_string_buffer(value_bytes)
-    result = _libbpf().bpf_map_lookup_elem(fd, key, value)
-    if result == -errno.ENOENT:
-        return None
-    if result < 0:
-        raise _fail("read", subject, -result)
-    return value.raw
-
-
-def map_update(fd: int, subject: str, key: bytes, value: bytes) -> None:
-    """Add or replace one entry."""
-    result = _libbpf().bpf_map_update_elem(fd, key, value, c.c_uint64(0))
-    if result < 0:
-        raise _fail("update", subject, -result)
-
-
-def map_delete(fd: int, subject: str, key: bytes) -> bool:
-    """Delete one entry; False when it was absent."""
-    result = _libbpf().bpf_map_delete_elem(fd, key)
-    if result < 0 and result != -errno.ENOENT:
-        raise _fail("delete from", subject, -result)
-    return bool(result == 0)
-
-
-def map_update_batch(fd: int, subject: str, keys: bytes, values: bytes, rows: int) -> None:
-    """Add or replace many entries: keys and values packed one behind the other."""
-    options = _BatchOptions(sz=c.sizeof(_BatchOptions))
-    key_bytes, value_bytes = len(keys) // rows, len(values) // rows
-    for start in range(0, rows, BATCH_ROWS):
-        count = c.c_uint32(min(BATCH_ROWS, rows - start))
-        part = slice(start * key_bytes, (start + count.value) * key_bytes)
-        part_values = slice(start * value_bytes, (start + count.value) * value_bytes)
-        result = _libbpf().bpf_map_update_batch(
-            fd, keys[part], values[part_values], c.byref(count), c.byref(options)
-        )
-        if result < 0:
-            raise _fail("update", f"{subject} (row {start + count.value} of {rows})", -result)
-
-
-def map_rows(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield all (key, value) of a hash map, in no order; what changes meanwhile may be missed."""
-    info = map_info(fd)
-    options = _BatchOptions(sz=c.sizeof(_BatchOptions))
-    key_bytes, value_bytes = info.key_bytes, info.value_bytes
-    keys = c.create_string_buffer(key_bytes * BATCH_ROWS)
-    values = c.create_string_buffer(value_bytes * BATCH_ROWS)
-    cursor = c.create_string_buffer(max(key_bytes, 4))
-    is_first = True
-    while True:
-        count = c.c_uint32(BATCH_ROWS)
-        result = _libbpf().bpf_map_lookup_batch(
-            fd,
-            None if is_first else cursor,
-            cursor,
-            keys,
-            values,
-            c.byref(count),
-            c.byref(options),
-        )
-        if result < 0 and result != -errno.ENOENT:
-            raise _fail("read", subject, -result)
-        is_first = False
-        raw_keys, raw_values = keys.raw, values.raw
-        for row in range(count.value):
-            yield (
-                raw_keys[row * key_bytes : (row + 1) * key_bytes],
-                raw_values[row * value_bytes : (row + 1) * value_bytes],
-            )
-        if result == -errno.ENOENT:
-            return
+        raise fail("inspect", f"descriptor {fd}", -result)
 
 
 def run_program(
@@ -359,9 +236,9 @@ def run_program(
         options.ctx_size_in = len(ctx)
         options.ctx_out = c.cast(ctx_out, c.c_void_p)
         options.ctx_size_out = len(ctx)
-    result = _libbpf().bpf_prog_test_run_opts(fd, c.byref(options))
+    result = library().bpf_prog_test_run_opts(fd, c.byref(options))
     if result < 0:
-        raise _fail("test-run", f"program {fd} on {len(packet)} bytes", -result)
+        raise fail("test-run", f"program {fd} on {len(packet)} bytes", -result)
     return ProgramRun(
         options.retval,
         out.raw[: options.data_size_out],
@@ -372,7 +249,7 @@ def run_program(
 
 def enable_statistics() -> int:
     """Make the kernel time every run of every program until the returned descriptor is closed."""
-    fd = int(_libbpf().bpf_enable_stats(0))  # BPF_STATS_RUN_TIME
+    fd = int(library().bpf_enable_stats(0))  # BPF_STATS_RUN_TIME
     if fd < 0:
-        raise _fail("enable", "run-time statistics", -fd)
+        raise fail("enable", "run-time statistics", -fd)
     return fd

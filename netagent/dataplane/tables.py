@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from netagent.dataplane import abi, libbpf
+from netagent.dataplane import abi, bpf_map, libbpf
 from netagent.dataplane.abi import Counter, EndpointRow, FlowRow, TransitionRow, Verdict
 from netagent.model.addresses import StableId
 from netagent.model.errors import AbiMismatchError
@@ -53,7 +53,7 @@ class Table(Generic[K, V]):
         """Open the map pinned at `path`; AbiMismatchError when its layout is another."""
         self._layout = layout
         self._fd = libbpf.open_pinned(path)
-        info = libbpf.map_info(self._fd)
+        info = bpf_map.map_info(self._fd)
         found = info.key_bytes, info.value_bytes
         if found != (layout.key_bytes, layout.value_bytes):
             self.close()
@@ -67,7 +67,7 @@ class Table(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return one row, or None."""
-        raw = libbpf.map_lookup(
+        raw = bpf_map.map_lookup(
             self._fd, self._subject, self._layout.pack_key(key), self._layout.value_bytes
         )
         return None if raw is None else self._layout.unpack_value(raw)
@@ -77,7 +77,7 @@ class Table(Generic[K, V]):
         unpack_key, unpack_value = self._layout.unpack_key, self._layout.unpack_value
         return {
             unpack_key(key): unpack_value(value)
-            for key, value in libbpf.map_rows(self._fd, self._subject)
+            for key, value in bpf_map.map_rows(self._fd, self._subject)
         }
 
     def update(self, rows: Mapping[K, V]) -> None:
@@ -87,15 +87,15 @@ class Table(Generic[K, V]):
             for key, value in rows.items()
         ]
         if len(packed) == 1:
-            libbpf.map_update(self._fd, self._subject, *packed[0])
+            bpf_map.map_update(self._fd, self._subject, *packed[0])
         elif packed:
             keys, values = b"".join(k for k, _ in packed), b"".join(v for _, v in packed)
-            libbpf.map_update_batch(self._fd, self._subject, keys, values, len(packed))
+            bpf_map.map_update_batch(self._fd, self._subject, keys, values, len(packed))
 
     def delete(self, keys: Iterable[K]) -> None:
         """Delete rows; one that is absent is deleted already."""
         for key in keys:
-            libbpf.map_delete(self._fd, self._subject, self._layout.pack_key(key))
+            bpf_map.map_delete(self._fd, self._subject, self._layout.pack_key(key))
 
     def close(self) -> None:
         """Close the descriptor; the map stays pinned."""
@@ -109,7 +109,7 @@ class Counters:
         """Open the counters; AbiMismatchError when there are fewer than verdicts."""
         self._fd = libbpf.open_pinned(path)
         self._processors = _possible_processors()
-        capacity = libbpf.map_info(self._fd).capacity
+        capacity = bpf_map.map_info(self._fd).capacity
         if capacity <= max(Verdict):
             self.close()
             problem = f"it has {capacity} entries, fewer than verdicts"
@@ -120,7 +120,7 @@ class Counters:
         counters = {}
         for verdict in Verdict:
             key = int(verdict).to_bytes(4, sys.byteorder)
-            raw = libbpf.map_lookup(self._fd, "map counters", key, 16 * self._processors) or b""
+            raw = bpf_map.map_lookup(self._fd, "map counters", key, 16 * self._processors) or b""
             words = [
                 int.from_bytes(raw[at : at + 8], sys.byteorder) for at in range(0, len(raw), 8)
             ]

@@ -9,7 +9,7 @@ import pytest
 
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Datapath
-from netagent.dataplane.libbpf import BATCH_ROWS
+from netagent.dataplane.bpf_map import BATCH_ROWS
 from netagent.dataplane.tables import ENDPOINT, LOCATION, Table
 from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import AbiMismatchError, DataplaneError

@@ -1,0 +1,124 @@
+"""Maps through libbpf: one entry, many at once, all of them. Keys and values are bytes.
+
+Every function raises DataplaneError with the operation, the map and the errno.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netagent.dataplane.libbpf import fail, library, read_info
+
+BATCH_ROWS = 16384
+
+
+class _BatchOptions(c.Structure):
+    _fields_ = (("sz", c.c_size_t), ("elem_flags", c.c_uint64), ("flags", c.c_uint64))
+
+
+class _MapInfo(c.Structure):
+    """`struct bpf_map_info` of linux/bpf.h, as far as we read it."""
+
+    _fields_ = (
+        ("type", c.c_uint32),
+        ("id", c.c_uint32),
+        ("key_size", c.c_uint32),
+        ("value_size", c.c_uint32),
+        ("max_entries", c.c_uint32),
+        ("map_flags", c.c_uint32),
+        ("name", c.c_char * 16),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """What the kernel says of a map. key_bytes, value_bytes: sizes; capacity: entries at most."""
+
+    map_id: int
+    key_bytes: int
+    value_bytes: int
+    capacity: int
+
+
+def map_info(fd: int) -> MapInfo:
+    """Return what the kernel says of the map."""
+    info = _MapInfo()
+    read_info(fd, info)
+    return MapInfo(info.id, info.key_size, info.value_size, info.max_entries)
+
+
+def map_lookup(fd: int, subject: str, key: bytes, value_bytes: int) -> bytes | None:
+    """Return a value, or None; value_bytes: for per-CPU maps that of all processors together."""
+    value = c.create_string_buffer(value_bytes)
+    result = library().bpf_map_lookup_elem(fd, key, value)
+    if result == -errno.ENOENT:
+        return None
+    if result < 0:
+        raise fail("read", subject, -result)
+    return value.raw
+
+
+def map_update(fd: int, subject: str, key: bytes, value: bytes) -> None:
+    """Add or replace one entry."""
+    result = library().bpf_map_update_elem(fd, key, value, c.c_uint64(0))
+    if result < 0:
+        raise fail("update", subject, -result)
+
+
+def map_delete(fd: int, subject: str, key: bytes) -> bool:
+    """Delete one entry; False when it was absent."""
+    result = library().bpf_map_delete_elem(fd, key)
+    if result < 0 and result != -errno.ENOENT:
+        raise fail("delete from", subject, -result)
+    return bool(result == 0)
+
+
+def map_update_batch(fd: int, subject: str, keys: bytes, values: bytes, rows: int) -> None:
+    """Add or replace many entries: keys and values packed one behind the other."""
+    options = _BatchOptions(sz=c.sizeof(_BatchOptions))
+    key_bytes, value_bytes = len(keys) // rows, len(values) // rows
+    for start in range(0, rows, BATCH_ROWS):
+        count = c.c_uint32(min(BATCH_ROWS, rows - start))
+        part = slice(start * key_bytes, (start + count.value) * key_bytes)
+        part_values = slice(start * value_bytes, (start + count.value) * value_bytes)
+        result = library().bpf_map_update_batch(
+            fd, keys[part], values[part_values], c.byref(count), c.byref(options)
+        )
+        if result < 0:
+            raise fail("update", f"{subject} (row {start + count.value} of {rows})", -result)
+
+
+def map_rows(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield all (key, value) of a hash map, in no order; what changes meanwhile may be missed."""
+    info = map_info(fd)
+    options = _BatchOptions(sz=c.sizeof(_BatchOptions))
+    key_bytes, value_bytes = info.key_bytes, info.value_bytes
+    keys = c.create_string_buffer(key_bytes * BATCH_ROWS)
+    values = c.create_string_buffer(value_bytes * BATCH_ROWS)
+    cursor = c.create_string_buffer(max(key_bytes, 4))
+    is_first = True
+    while True:
+        count = c.c_uint32(BATCH_ROWS)
+        result = library().bpf_map_lookup_batch(
+            fd,
+            None if is_first else cursor,
+            cursor,
+            keys,
+            values,
+            c.byref(count),
+            c.byref(options),
+        )
+        if result < 0 and result != -errno.ENOENT:
+            raise fail("read", subject, -result)
+        is_first = False
+        raw_keys, raw_values = keys.raw, values.raw
+        for row in range(count.value):
+            yield (
+                raw_keys[row * key_bytes : (row + 1) * key_bytes],
+                raw_values[row * value_bytes : (row + 1) * value_bytes],
+            )
+        if result == -errno.ENOENT:
+            return
