@@ -15,8 +15,8 @@ from netagent.model.addresses import StableId
 from netagent.model.errors import ConflictError, NetagentError, NotFoundError
 from netagent.model.fleet import MovePhase
 
-HEAD_START_S = 0.05
-"""How long other hosts wait for the destination of a commit: some round trips."""
+HEAD_START_S = 0.25
+"""How long other hosts wait at most for the destination of a commit; it takes some round trips."""
 
 
 class Session:
