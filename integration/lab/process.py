@@ -48,9 +48,15 @@ class Daemon:
         """Whether the process lives."""
         return bool(self.pid) and is_process(self.pid, self.started)
 
-    def start(self) -> None:
-        """Start it; returns when the process is there, not when it is ready."""
-        self._wrapper = self._namespace.start(NETAGENT, *self._arguments, log=self.log.name)
+    def start(self, release: Path | None = None) -> None:
+        """Start it; returns when the process is there, not when it is ready.
+
+        release: directory that holds another netagent package than the one under test.
+        """
+        environment = {"PYTHONPATH": str(release)} if release is not None else None
+        self._wrapper = self._namespace.start(
+            NETAGENT, *self._arguments, log=self.log.name, environment=environment
+        )
         while True:  # nsenter forks right after it has entered the namespaces
             try:
                 self.pid = child_of(self._wrapper.pid)
