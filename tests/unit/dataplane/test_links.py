@@ -12,6 +12,7 @@ import pytest
 from kernel.namespaces import named_netns
 
 from netagent.dataplane.links import Links
+from netagent.dataplane.netns import run_in_netns
 from netagent.model.addresses import GATEWAY_MAC
 from netagent.model.errors import DataplaneError
 
@@ -147,3 +148,31 @@ def test_an_interface_that_is_not_there_is_named(links: Links) -> None:
 def test_an_underlay_address_of_nobody_is_named(links: Links) -> None:
     with pytest.raises(DataplaneError, match="2001:db8::1"):
         links.underlay_mtu(IPv6Address("2001:db8::1"))
+
+
+def test_a_machine_of_two_hosts_is_not_mixed_up(links: Links, machine: Path) -> None:
+    """Both hosts' sides have the same index, as they easily do in namespaces of their own."""
+
+    def make_and_activate() -> int:
+        with Links() as own:
+            make(own, machine)
+            assert own.activate_machine_interface("na-web", machine)
+            link = own.find("na-web")
+            assert link is not None
+            return link.ifindex
+
+    with named_netns("host-a") as first, named_netns("host-b") as second:
+        indices = run_in_netns(first, make_and_activate), run_in_netns(second, make_and_activate)
+        (route,) = inside("-6 route show default")
+
+        assert indices[0] == indices[1], "the test needs them to be equal"
+        assert route["dev"] == "eth1"
+        assert run_in_netns(first, lambda: _activate("na-web", machine))
+        (route,) = inside("-6 route show default")
+        assert route["dev"] == "eth0"
+        assert not run_in_netns(first, lambda: _activate("na-web", machine))
+
+
+def _activate(name: str, machine: Path) -> bool:
+    with Links() as links:
+        return links.activate_machine_interface(name, machine)

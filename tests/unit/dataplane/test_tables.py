@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from netagent.dataplane.abi import EndpointRow, TransitionRow
-from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.bpf_map import BATCH_ROWS
+from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.tables import ENDPOINT, LOCATION, Table
 from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import AbiMismatchError, DataplaneError
