@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from integration.lab.namespace import Namespace, child_of
@@ -19,10 +19,14 @@ _RECORD = struct.Struct("=IIII")
 
 @dataclass
 class Capture:
-    """frames: whole Ethernet frames in order; there once the block has ended."""
+    """A capture under way, or done."""
 
     path: Path
-    frames: list[bytes] = field(default_factory=list)
+
+    @property
+    def frames(self) -> list[bytes]:
+        """Whole Ethernet frames in order, as far as tcpdump has written them."""
+        return list(_read_frames(self.path.read_bytes()))
 
 
 @contextlib.contextmanager
@@ -42,14 +46,15 @@ def capturing(fabric: Namespace, port: str) -> Iterator[Capture]:
         os.kill(child_of(process.pid), signal.SIGINT)
         process.wait(timeout=10)
     assert "0 packets dropped by kernel" in log.read_text(), log.read_text()
-    capture.frames = list(_read_frames(capture.path.read_bytes()))
 
 
 def _read_frames(raw: bytes) -> Iterator[bytes]:
     at = _FILE_HEADER_BYTES
-    while at < len(raw):
+    while at + _RECORD.size <= len(raw):
         _, _, captured_bytes, frame_bytes = _RECORD.unpack_from(raw, at)
         assert captured_bytes == frame_bytes, "a frame was cut"
         at += _RECORD.size
+        if at + frame_bytes > len(raw):
+            return
         yield raw[at : at + frame_bytes]
         at += frame_bytes

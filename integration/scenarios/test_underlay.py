@@ -7,7 +7,8 @@ from ipaddress import IPv6Address, IPv6Network
 
 from integration.lab.host import WIREGUARD_PORT
 from integration.lab.lab import CONTROL_PORT, Lab
-from integration.scenarios.captures import capturing
+from integration.lab.wait import wait_until
+from integration.scenarios.captures import Capture, capturing
 from integration.scenarios.traffic import datagrams, place_of, received
 
 ETHERNET_BYTES = 14
@@ -46,6 +47,22 @@ def _is_expected(frame: bytes) -> bool:
     return _wireguard(frame) is not None
 
 
+def _data_from(source: bytes, capture: Capture) -> Counter[int]:
+    """Return how many data packets of which length (IPv4) a host has sent."""
+    outer = Counter(
+        int.from_bytes(packet[2:4], "big")
+        for frame in capture.frames
+        if (packet := _wireguard(frame)) is not None
+        if packet[12:16] == source and packet[28] == DATA_MESSAGE
+    )
+    outer.pop(UDP_OVER_IPV4_BYTES + KEEPALIVE_BYTES, None)
+    return outer
+
+
+def _all_wireguard(capture: Capture) -> list[bytes]:
+    return [frame for frame in capture.frames if _wireguard(frame) is not None]
+
+
 def test_the_mesh_adds_nothing_beyond_wireguard(shared: Lab) -> None:
     web, db = place_of(shared.machines["shop/web-1"]), place_of(shared.machines["shop/db-1"])
     mtu_bytes = shared.hosts["host-a"].status().mtu_bytes
@@ -60,15 +77,12 @@ def test_the_mesh_adds_nothing_beyond_wireguard(shared: Lab) -> None:
         for size in sizes * count:
             speaks.sendto(bytes(size - INNER_HEADERS_BYTES), (db.address, 7200))
             assert received(heard) is not None
+        # tcpdump writes a moment later than the machine hears.
+        source = shared.hosts["host-a"].address.packed
+        everything = len(sizes) * count
+        wait_until("all is captured", lambda: _data_from(source, capture).total() >= everything)
 
-    source = shared.hosts["host-a"].address.packed
-    outer = Counter(
-        int.from_bytes(packet[2:4], "big")
-        for frame in capture.frames
-        if (packet := _wireguard(frame)) is not None
-        if packet[12:16] == source and packet[28] == DATA_MESSAGE
-    )
-    outer.pop(UDP_OVER_IPV4_BYTES + KEEPALIVE_BYTES, None)
+    outer = _data_from(source, capture)
     assert outer == Counter(_outer_bytes(size) for size in sizes * count)
 
 
@@ -84,6 +98,8 @@ def test_nothing_crosses_the_underlay_in_clear(shared: Lab) -> None:
         assert received(heard) == PATTERN * 100
         heard.sendto(PATTERN, speaks.getsockname())
         assert received(speaks) == PATTERN
+        # Three fragments and the answer.
+        wait_until("all is captured", lambda: len(_all_wireguard(capture)) >= 4)
 
     locators = [IPv6Network(host.status().locator) for host in shared.hosts.values()]
     secrets = [PATTERN[:16], *(locator.network_address.packed[:8] for locator in locators)]
@@ -92,4 +108,3 @@ def test_nothing_crosses_the_underlay_in_clear(shared: Lab) -> None:
         assert _is_expected(frame), frame.hex()
         if _wireguard(frame) is not None:
             assert not [secret for secret in secrets if secret in frame], frame.hex()
-    assert sum(_wireguard(frame) is not None for frame in capture.frames) >= 4

@@ -123,9 +123,10 @@ def test_socket_that_may_not_be_opened(tmp_path: Path) -> None:
         closed.listen()
         path.chmod(0o600)
         code = (
-            "import os; os.setuid(65534); from netagent.cli.main import main;"
-            f" import sys; sys.argv = ['netagent', '--control', 'unix://{path}', 'host', 'list'];"
-            " main()"
+            # Loaded before: the other user may not be allowed to read the project.
+            "import os, sys, netagent.cli.host; from netagent.cli.main import main;"
+            f" sys.argv = ['netagent', '--control', 'unix://{path}', 'host', 'list'];"
+            " os.setuid(65534); main()"
         )
         python = Path(COMMAND).with_name("python")
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
