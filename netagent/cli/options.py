@@ -98,6 +98,7 @@ def _apply(names: tuple[str, ...], *, has_environment: bool) -> Callable[[Any], 
 root_options = _apply(("control", "agent_socket", "timeout", "output"), has_environment=True)
 control_options = _apply(("control", "timeout", "output"), has_environment=False)
 agent_options = _apply(("agent_socket", "timeout", "output"), has_environment=False)
+offline_options = _apply(("output",), has_environment=False)
 
 
 def examples(*lines: str) -> str:
