@@ -22,7 +22,7 @@ _COMMANDS = {
     "endpoint": Lazy("netagent.cli.endpoint", "endpoint", "Machines attached to this host."),
     "move": Lazy("netagent.cli.move", "move", "Move a machine's address to another host."),
     "moves": Lazy("netagent.cli.move", "moves", "Moves under way and past."),
-    "policy": Lazy("netagent.cli.policy", "policy", "Access policies: check, diff, explain."),
+    "policy": Lazy("netagent.cli.policy", "policy", "Access policies in files; not enforced yet."),
     "status": Lazy("netagent.cli.status", "status", "What this host's agent does and sees."),
 }
 

@@ -74,6 +74,14 @@ def test_check_tells_good_policies_to_programs() -> None:
     assert view["usage"]["pairs"] > 0
 
 
+@pytest.mark.parametrize("shop", [SHOP, NEXT], ids=["now", "next"])
+def test_the_examples_are_good_without_warnings(shop: str) -> None:
+    text = OFFLINE.ok("policy", "check", shop, OPS, "--fleet", FLEET)
+
+    assert text.startswith("good: shop, ops\n")
+    assert "0 warnings" in text
+
+
 def test_check_without_fleet_knows_no_names(tmp_path: Path) -> None:
     file = write(tmp_path, "p.yaml", "network: nowhere\nrules: []\n")
 
@@ -322,6 +330,7 @@ def test_explain_for_programs() -> None:
     [
         (("web-1", "db-1", "tcp"), 2, "'tcp' is more than one packet"),
         (("web-1", "db-1", "tcp/1-2"), 2, "is more than one packet"),
+        (("web-1", "db-1", "tcp/80,443"), 2, "is more than one packet"),
         (("web-1", "db-1", "any"), 2, "is more than one packet"),
         (("web-1", "db-1", "icmp6"), 2, "is more than one packet"),
         (("web-1", "db-1", "tcp/70000"), 2, "port 70000 is not within 0 to 65535"),
