@@ -1,8 +1,8 @@
 """The BPF data path of one host: pinned maps, pinned programs, and where these are attached.
 
 Outlives the agent: closing it leaves everything pinned and attached, opening it adopts what is
-there. A program is pinned under the digest of its object and constants, so that one that is loaded
-already is never loaded again, and one of another release is exchanged in place.
+there. A program is pinned under the digest of its object, constants and maps, so that one that is
+loaded already is never loaded again, and one of another release is exchanged in place.
 Blocking; one thread at a time.
 """
 
@@ -92,16 +92,23 @@ class Datapath:
         Attaches nothing: `attach` exchanges program by program, `prune` lets old ones go.
         """
         raw = constants.pack()
+        # A program is bound to its maps for life: one that has others, because somebody removed the
+        # pins, is not the one that we want.
+        bound = raw + ",".join(map(str, self._map_ids())).encode()
         loaded: dict[str, tuple[str, int]] = {}
         for name in PROGRAMS:
             content = (OBJECTS / f"{name}.bpf.o").read_bytes()
-            full_name = f"{name}-{hashlib.sha256(content + raw).hexdigest()[:16]}"
+            full_name = f"{name}-{hashlib.sha256(content + bound).hexdigest()[:16]}"
             pinned = self._pin_dir / "programs" / full_name
             if not pinned.exists():
                 self._load_program(name, raw, pinned)
             loaded[name] = full_name, libbpf.open_pinned(pinned)
         self._close_programs()
         self._programs = loaded
+
+    def _map_ids(self) -> list[int]:
+        tables = self.location, self.transition, self.endpoint, self.conntrack
+        return [*(table.map_id for table in tables), self._counters.map_id]
 
     def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
         with (

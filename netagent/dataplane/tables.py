@@ -109,10 +109,11 @@ class Counters:
         """Open the counters; AbiMismatchError when there are fewer than verdicts."""
         self._fd = libbpf.open_pinned(path)
         self._processors = _possible_processors()
-        capacity = bpf_map.map_info(self._fd).capacity
-        if capacity <= max(Verdict):
+        info = bpf_map.map_info(self._fd)
+        self.map_id = info.map_id
+        if info.capacity <= max(Verdict):
             self.close()
-            problem = f"it has {capacity} entries, fewer than verdicts"
+            problem = f"it has {info.capacity} entries, fewer than verdicts"
             raise AbiMismatchError("adopt", f"map {path}", problem)
 
     def read(self) -> dict[Verdict, Counter]:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -44,7 +44,7 @@ class PeerStatus:
 
     public_key: bytes
     endpoint: Endpoint | None
-    allowed: tuple[IPv6Network, ...]
+    allowed: tuple[IPv4Network | IPv6Network, ...]
     last_handshake_s: int
     received_bytes: int
     sent_bytes: int
@@ -130,8 +130,7 @@ class Mesh:
         wanted = self._listen_port, tuple(sorted(peers, key=lambda peer: peer.public_key))
         if wanted == self._applied:
             return False
-        private = self._private_key_path.read_text().strip()
-        lines = ["[Interface]", f"PrivateKey = {private}", f"ListenPort = {wanted[0]}"]
+        lines = ["[Interface]", f"PrivateKey = {self._private_key()}", f"ListenPort = {wanted[0]}"]
         for peer in wanted[1]:
             lines += [
                 "[Peer]",
@@ -146,13 +145,26 @@ class Mesh:
 
     def observe(self) -> list[PeerStatus]:
         """Return what WireGuard says of its peers, by public key."""
-        rows = [line.split("\t") for line in _wg(["show", self._interface, "dump"]).splitlines()]
-        return sorted((_peer_status(row) for row in rows[1:]), key=lambda peer: peer.public_key)
+        return _peers_of(self._dump())
 
     def is_applied(self, peers: Iterable[PeerConfig]) -> bool:
-        """Whether WireGuard itself holds exactly these peers, endpoints and allowed networks."""
-        found = {(p.public_key, p.endpoint, p.allowed) for p in self.observe()}
+        """Whether WireGuard itself holds our key and port, and exactly these peers.
+
+        Of peers, their endpoints and allowed networks are compared.
+        """
+        rows = self._dump()
+        own_key, _, listen_port, _ = rows[0]
+        if (own_key, listen_port) != (self._private_key(), str(self._listen_port)):
+            return False
+        found = {(p.public_key, p.endpoint, p.allowed) for p in _peers_of(rows)}
         return found == {(p.public_key, p.endpoint, (p.allowed,)) for p in peers}
+
+    def _dump(self) -> list[list[str]]:
+        dump = _wg(["show", self._interface, "dump"])
+        return [line.split("\t") for line in dump.splitlines()]
+
+    def _private_key(self) -> str:
+        return self._private_key_path.read_text().strip()
 
     def forget(self) -> None:
         """Make the next `apply` write, whatever was applied before."""
@@ -174,13 +186,17 @@ class Mesh:
         return bool(found)
 
 
+def _peers_of(rows: Sequence[Sequence[str]]) -> list[PeerStatus]:
+    return sorted((_peer_status(row) for row in rows[1:]), key=lambda peer: peer.public_key)
+
+
 def _peer_status(row: Sequence[str]) -> PeerStatus:
     key, _, endpoint, allowed, handshake, received, sent, _ = row
     return PeerStatus(
         public_key=base64.b64decode(key),
         endpoint=None if endpoint == "(none)" else _parse_endpoint(endpoint),
         allowed=tuple(
-            IPv6Network(part) for part in allowed.split(",") if part and part != "(none)"
+            ip_network(part) for part in allowed.split(",") if part and part != "(none)"
         ),
         last_handshake_s=int(handshake),
         received_bytes=int(received),

@@ -80,6 +80,21 @@ def test_programs_go_on_when_the_agent_stops(datapath: Datapath, pin_dir: Path) 
     assert not datapath.attach(PORT, Attachment.MACHINE)
 
 
+def test_programs_whose_maps_lost_their_pins_are_exchanged(
+    datapath: Datapath, pin_dir: Path
+) -> None:
+    """Else the old programs would keep the old maps, which nobody fills any more."""
+    datapath.attach(PORT, Attachment.MACHINE)
+    for pin in [path for path in pin_dir.rglob("*") if not path.is_dir()]:
+        pin.unlink()
+
+    with Datapath.open(pin_dir) as fresh:
+        fresh.load(SMALL)
+        assert not fresh.is_attached(PORT, Attachment.MACHINE)
+        assert fresh.attach(PORT, Attachment.MACHINE)
+        assert fresh.is_attached(PORT, Attachment.MACHINE)
+
+
 def test_detaching_takes_ours_and_leaves_others(datapath: Datapath) -> None:
     datapath.attach(PORT, Attachment.MACHINE)
     with IPRoute() as netlink:

@@ -118,6 +118,38 @@ def test_drift_is_seen_and_mended(meshes: tuple[Mesh, Mesh], tmp_path: Path) -> 
     assert meshes[0].is_applied(wanted)
 
 
+def test_a_changed_port_is_applied(meshes: tuple[Mesh, Mesh], tmp_path: Path) -> None:
+    wanted = [peer(tmp_path, 2)]
+    meshes[0].apply(wanted)
+
+    again = Mesh("mesh1", tmp_path / "key1")
+    again.ensure(7009, 1408)
+
+    assert not again.is_applied(wanted)
+    assert again.apply(wanted)
+    assert again.is_applied(wanted)
+    shown = subprocess.run(
+        ["wg", "show", "mesh1", "listen-port"], check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == "7009"
+
+
+def test_a_foreign_network_of_a_peer_is_drift(meshes: tuple[Mesh, Mesh], tmp_path: Path) -> None:
+    wanted = [peer(tmp_path, 2)]
+    meshes[0].apply(wanted)
+    (status,) = meshes[0].observe()
+    key = subprocess.run(
+        ["wg", "show", "mesh1", "peers"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    foreign = f"{status.allowed[0]},192.0.2.0/24"
+    subprocess.run(["wg", "set", "mesh1", "peer", key, "allowed-ips", foreign], check=True)
+
+    assert not meshes[0].is_applied(wanted)
+    meshes[0].forget()
+    assert meshes[0].apply(wanted)
+    assert meshes[0].is_applied(wanted)
+
+
 def test_removal_may_be_repeated(meshes: tuple[Mesh, Mesh]) -> None:
     assert meshes[0].remove()
     assert not meshes[0].remove()
