@@ -1,8 +1,13 @@
-"""What tests/ and integration/ share: the option `--long`."""
+"""What tests/ and integration/ share: the option `--long`, and no time limits on drawn examples."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Several labs may run on the machine: how long an example takes says nothing about our code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
