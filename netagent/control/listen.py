@@ -11,47 +11,22 @@ from pathlib import Path
 
 import grpc.aio
 
+from netagent.control.config import UNIX, ControlConfig, split_listen
 from netagent.control.logging import log_event
 from netagent.model.errors import ConfigError, StateError, UnavailableError
 
-_UNIX = "unix://"
+
+def grpc_targets(config: ControlConfig) -> tuple[str, ...]:
+    """Return the addresses as gRPC takes them; logs loudly those that are open to others."""
+    return tuple(_grpc_target(each) for each in split_listen(config.listen))
 
 
-def check_listen(listen: str, *, is_insecure: bool) -> tuple[str, ...]:
-    """Check addresses, separated by commas, and return them as gRPC takes them.
-
-    listen: unix:///PATH or HOST:PORT with a literal address, each. Raises ConfigError.
-    """
-    return tuple(
-        _check_address(part.strip(), is_insecure=is_insecure) for part in listen.split(",")
-    )
-
-
-def _check_address(listen: str, *, is_insecure: bool) -> str:
-    if listen.startswith("unix:"):
-        path = Path(listen.removeprefix(_UNIX))
-        if not listen.startswith(_UNIX) or not path.is_absolute() or len(os.fsencode(path)) > 107:
-            raise ConfigError(
-                f"listen: {listen} is not unix:///PATH with an absolute path of at most 107 bytes"
-            )
+def _grpc_target(listen: str) -> str:
+    if listen.startswith(UNIX):
         return listen
-    host, separator, port = listen.rpartition(":")
-    try:
-        address = ip_address(host.removeprefix("[").removesuffix("]"))
-        is_port = port.isascii() and port.isdecimal() and int(port) <= 0xFFFF
-    except ValueError:
-        address, is_port = None, False
-    if not separator or address is None or not is_port:
-        raise ConfigError(
-            f"listen: {listen} is neither unix:///PATH nor ADDRESS:PORT with a literal address"
-        )
+    host, _, port = listen.rpartition(":")
+    address = ip_address(host.removeprefix("[").removesuffix("]"))
     if not address.is_loopback:
-        if not is_insecure:
-            raise ConfigError(
-                f"listen: {listen} is not loopback, and whoever reaches it would control the fleet"
-                " without any authentication; use a unix socket or loopback, or allow it with"
-                " --insecure"
-            )
         log_event(
             logging.WARNING,
             "INSECURE: control listens without authentication and encryption; whoever reaches"
@@ -75,7 +50,7 @@ def bind(server: grpc.aio.Server, target: str) -> str:
         ) from error
     finally:
         os.umask(umask)
-    return target if target.startswith(_UNIX) else f"{target.rpartition(':')[0]}:{port}"
+    return target if target.startswith(UNIX) else f"{target.rpartition(':')[0]}:{port}"
 
 
 def prepare_socket(target: str) -> None:
@@ -86,9 +61,9 @@ def prepare_socket(target: str) -> None:
     Raises StateError while a living process listens on it, ConfigError when it is no socket,
     UnavailableError when it cannot be used.
     """
-    if not target.startswith(_UNIX):
+    if not target.startswith(UNIX):
         return
-    path = Path(target.removeprefix(_UNIX))
+    path = Path(target.removeprefix(UNIX))
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

@@ -31,7 +31,7 @@ from netagent.control.config import ControlConfig
 from netagent.control.errors import ErrorInterceptor
 from netagent.control.feed import Feed
 from netagent.control.host_service import HostService
-from netagent.control.listen import bind, check_listen, prepare_socket
+from netagent.control.listen import bind, grpc_targets, prepare_socket
 from netagent.control.logging import log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
@@ -98,7 +98,7 @@ async def run_control(config: ControlConfig) -> None:
 @asynccontextmanager
 async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
     """Serve for as long as the context is open; see run_control for the errors."""
-    targets = check_listen(config.listen, is_insecure=config.insecure)
+    targets = grpc_targets(config)
     store = await SqliteStore.open(config.state_dir / "store.sqlite")
     try:
         for target in targets:

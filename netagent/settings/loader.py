@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from netagent.model.errors import ConfigError
 from netagent.settings.fields import PARSE_ERRORS, SettingField, describe_fields
@@ -19,6 +19,16 @@ from netagent.settings.toml_file import read_toml
 Config = TypeVar("Config")
 
 DEFAULT = "default"
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A configuration with rules beyond the types of its fields."""
+
+    @staticmethod
+    def find_problems(values: Mapping[str, Any]) -> list[str]:
+        """Return `KEY: problem` for each value, by key, that breaks a rule; of any of the keys."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +70,8 @@ def load_settings(config: type[Config], sources: Sources) -> Loaded[Config]:
     """Return the configuration that the sources make.
 
     Raises ConfigError with a line for each thing that is wrong: unknown keys (and the nearest that
-    exists), values that do not fit (key, value, source, what is expected), required keys that
-    nobody gave.
+    exists), values that do not fit (key, value, source, what is expected) or break a rule of the
+    configuration (Checked), required keys that nobody gave.
     """
     known = {field.key: field for field in describe_fields(config)}
     given: dict[str, _Given] = {}
@@ -77,22 +87,30 @@ def load_settings(config: type[Config], sources: Sources) -> Loaded[Config]:
             try:
                 values[key] = known[key].kind.parse(item.value)
             except PARSE_ERRORS:
+                values.pop(key, None)
                 expected = known[key].kind.expected
                 problems.append(f"{key}: {item.value!r} is not {expected} ({item.source})")
     for field in known.values():
         if field.is_required and field.key not in values and field.key not in given:
             problems.append(_describe_missing(field, sources))
+    for problem in _find_broken_rules(config, values):
+        # The dataclass knows the rule, we know where the value came from.
+        key = problem.partition(":")[0]
+        problems.append(f"{problem} ({given[key].source})" if key in given else problem)
     if problems:
         raise ConfigError("\n".join(problems))
-    try:
-        made = config(**values)
-    except ConfigError as error:
-        # The dataclass knows the rule, we know where the value came from.
-        key = str(error).partition(":")[0]
-        suffix = f" ({given[key].source})" if key in given else ""
-        raise ConfigError(f"{error}{suffix}") from error
+    made = config(**values)
     origin = {key: given[key].source if key in given else DEFAULT for key in known}
     return Loaded(made, origin)
+
+
+def _find_broken_rules(config: type[Any], values: Mapping[str, object]) -> list[str]:
+    if not issubclass(config, Checked):
+        return []
+    defaults = {
+        field.key: field.default for field in describe_fields(config) if not field.is_required
+    }
+    return config.find_problems(defaults | dict(values))
 
 
 def _read_file(sources: Sources) -> dict[str, _Given]:

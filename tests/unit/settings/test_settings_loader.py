@@ -82,6 +82,30 @@ def test_rule_of_the_dataclass_names_the_source(tmp_path: Path) -> None:
     assert "(environment variable NETAGENT_AGENT_MTU_BYTES)" in str(error.value)
 
 
+def test_broken_rules_are_reported_with_all_else(tmp_path: Path) -> None:
+    flags = {"name": "A_", "control": "c", "region": "9999", "audit_interval_s": "x"}
+
+    with pytest.raises(ConfigError) as error:
+        load_agent(tmp_path, "mtu_bytes = 3\n", flags=flags)
+
+    keys = [problem.partition(":")[0] for problem in problems_of(error)]
+    assert keys == ["audit_interval_s", "endpoint", "name", "region", "mtu_bytes"]
+    assert problems_of(error)[-1].endswith(f"({tmp_path}/agent.toml, line 1)")
+
+
+def test_each_address_of_control_is_checked() -> None:
+    flags = {"listen": "foo, unix:///c, 192.0.2.1:1", "drain_s": "x"}
+
+    with pytest.raises(ConfigError) as error:
+        load_settings(ControlConfig, Sources(None, {}, "C_", flags))
+
+    drain, first, second = problems_of(error)
+    assert drain.startswith("drain_s: 'x' is not")
+    assert first.startswith("listen: foo is neither unix:///PATH nor ADDRESS:PORT")
+    assert second.startswith("listen: 192.0.2.1:1 is not loopback")
+    assert second.endswith("(flag --listen)")
+
+
 def test_unknown_variable_is_an_error_and_the_clients_socket_is_none(tmp_path: Path) -> None:
     load_agent(tmp_path, env={"NETAGENT_AGENT_SOCKET": "/s"})
 
