@@ -149,10 +149,12 @@ def _plan_removal(view: View, name: str, etag: str) -> Plan:
     check_etag(etag, host.revision, f"host {name}")
     paths = sorted(view.paths_at.get(name, ()))
     if paths:
-        raise StateError(
-            f"name: host {name} has {len(paths)} machines, among them {paths[0]}; move or delete"
-            " them first"
+        what, them = (
+            (f"a machine, {paths[0]}", "it")
+            if len(paths) == 1
+            else (f"{len(paths)} machines, among them {paths[0]}", "them")
         )
+        raise StateError(f"name: host {name} has {what}; move or delete {them} first")
     return Plan(
         (Unchanged(keys.host_key(name), host.revision), NoneWithin(keys.at_prefix(name))),
         (

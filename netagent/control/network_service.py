@@ -85,9 +85,8 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
             check_etag(request.etag, network.revision, f"network {request.name}")
             count = view.machine_counts[network.value.number]
             if count:
-                raise StateError(
-                    f"name: network {request.name} has {count} machines; delete them first"
-                )
+                what = "a machine; delete it" if count == 1 else f"{count} machines; delete them"
+                raise StateError(f"name: network {request.name} has {what} first")
             key = keys.network_key(request.name)
             numbers.append(network.value.number)
             return Plan(
