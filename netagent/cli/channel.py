@@ -54,7 +54,10 @@ def control_stub(shared: Shared, stub: Callable[[Any], _Stub]) -> Iterator[_Stub
 @contextmanager
 def agent_stub(shared: Shared, stub: Callable[[Any], _Stub]) -> Iterator[_Stub]:
     """Give a stub of the service of this host's agent; Failure as with control_stub."""
-    hint = "is `netagent agent run` running here? --agent-socket names another socket"
+    hint = (
+        "is `netagent agent run` running here? this command is about the host that it runs on"
+        " (`netagent host list` shows all); --agent-socket names another socket"
+    )
     path = shared.agent_socket.absolute()
     with _channel(f"{_UNIX}{path}", "the agent", hint) as channel:
         yield stub(channel)
@@ -104,7 +107,7 @@ def _translate(error: grpc.RpcError, target: str, who: str, hint: str) -> Failur
     status, details = error.code(), error.details() or ""
     if status is grpc.StatusCode.UNAVAILABLE and _is_of_transport(details):
         return Failure(f"cannot reach {who} at {target}; {hint}", ExitCode.UNREACHABLE)
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if is_of_deadline(error):
         return Failure(
             f"{who} at {target} did not answer in time; look at its log, or allow more with"
             " --timeout",
@@ -114,6 +117,14 @@ def _translate(error: grpc.RpcError, target: str, who: str, hint: str) -> Failur
         return Failure(f"{who} at {target} does not know this call: is it of another release?")
     code = _EXIT_CODES.get(status, ExitCode.FAILED)
     return Failure(details or f"{who} answered {status.name}", code)
+
+
+def is_of_deadline(error: grpc.RpcError) -> bool:
+    """Whether a call took longer than it may; for a stream gRPC may call this an unknown error."""
+    status, details = error.code(), error.details() or ""
+    return status is grpc.StatusCode.DEADLINE_EXCEEDED or (
+        status is grpc.StatusCode.UNKNOWN and "deadline exceeded" in details.lower()
+    )
 
 
 def _is_of_transport(details: str) -> bool:

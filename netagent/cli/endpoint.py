@@ -7,6 +7,7 @@ import click
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from netagent.cli.channel import agent_stub, timeout_s
+from netagent.cli.failures import printable
 from netagent.cli.options import agent_options, examples, shared
 from netagent.cli.output import print_fields, print_json, print_table
 from netagent.cli.views import Document, attached_view
@@ -49,10 +50,14 @@ def attach(ctx: click.Context, machine: str, interface: str, netns: str, mac: st
     options = shared(ctx)
     with agent_stub(options, AgentServiceStub) as stub:
         made = attached_view(stub.Attach(request, timeout=timeout_s(options)).endpoint)
-    if options.is_json:
-        print_json(made)
-    else:
+        if options.is_json:
+            print_json(made)
+            return
         print_fields({key: str(value or "") for key, value in made.items()})
+        if made["state"] == "fenced":
+            here = stub.GetStatus(pb.GetStatusRequest(), timeout=timeout_s(options)).host
+            hint = f"move it here: netagent move {made['machine']} --to {here}"
+            click.echo(printable(hint), err=True)
 
 
 @click.command(epilog=examples("netagent detach blue/web"))

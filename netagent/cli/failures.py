@@ -34,6 +34,15 @@ class Failure(click.ClickException):
             click.echo(f"error: {printable(line)}", file=file, err=True)
 
 
+def usage_failure(error: click.ClickException) -> Failure:
+    """Return the Failure that stands for what click refuses: one line, and where help is."""
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None:
+        message = f"{message.removesuffix('.')}; see `{context.command_path} --help`"
+    return Failure(message, ExitCode(error.exit_code))
+
+
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: what is not printable is escaped."""
     return text if text.isprintable() else "".join(map(_escape, text))

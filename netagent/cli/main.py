@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from netagent.cli.failures import ExitCode
+from netagent.cli.failures import ExitCode, Failure, usage_failure
 from netagent.cli.lazy import Lazy, LazyGroup
 from netagent.cli.options import examples, root_options
 
@@ -27,8 +31,32 @@ _COMMANDS = {
 }
 
 
+class Root(LazyGroup):
+    """The root; its errors of usage look as all others do."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse what stands before the command."""
+        with _usage_as_failure():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Find, parse and run the command."""
+        with _usage_as_failure():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_as_failure() -> Iterator[None]:
+    try:
+        yield
+    except (Failure, NoArgsIsHelpError):
+        raise
+    except click.ClickException as error:
+        raise usage_failure(error) from error
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=Root,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(

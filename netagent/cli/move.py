@@ -8,7 +8,7 @@ import grpc
 from netagent.api.control.v1 import move_service_pb2 as pb
 from netagent.api.control.v1.move_service_pb2_grpc import MoveServiceStub
 from netagent.api.types.v1 import types_pb2
-from netagent.cli.channel import control_stub, read_pages, timeout_s
+from netagent.cli.channel import control_stub, is_of_deadline, read_pages, timeout_s
 from netagent.cli.failures import ExitCode, Failure
 from netagent.cli.options import control_options, examples, shared
 from netagent.cli.output import print_fields, print_json, print_table
@@ -57,14 +57,17 @@ def move(ctx: click.Context, machine: str, destination: str, etag: str) -> None:
             message = f"interrupted; {_how_to_follow(latest)}"
             raise Failure(message, ExitCode.INTERRUPTED) from None
         except grpc.RpcError as error:
-            if latest is None:
+            is_late = is_of_deadline(error)
+            if latest is None and not is_late:
                 raise
-            message = f"lost sight of the move ({error.details()}); {_how_to_follow(latest)}"
+            problem = f"not done within {limit_s:g} s" if is_late else "lost sight of the move"
+            message = f"{problem}; {_how_to_follow(latest)}"
             raise Failure(message, ExitCode.UNREACHABLE) from error
     if latest is None:
         raise Failure("control ended the stream before the first phase; look at its log")
     if latest.phase == types_pb2.MOVE_PHASE_ABORTED:
-        raise Failure(f"move {latest.move_id} was aborted; {latest.machine} is at {latest.source}")
+        where = f"at {latest.source}" if latest.source else "without a host"
+        raise Failure(f"move {latest.move_id} was aborted; {latest.machine} is {where}")
     if latest.phase != types_pb2.MOVE_PHASE_SETTLED:
         raise Failure(f"control ended the stream early; {_how_to_follow(latest)}")
 

@@ -61,9 +61,10 @@ class PhaseProgress:
 
 def _describe(move: Mapping[str, str]) -> str:
     machine, source, destination = move["machine"], move["source"], move["destination"]
+    begins = f"moves from {source} to" if source else "is placed on"
     return {
-        "preparing": f"{machine} moves from {source} to {destination} (move {move['move_id']})",
-        "committed": f"{machine} is at {destination}; {source} forwards what still arrives there",
-        "settled": f"{machine} has moved to {destination}",
-        "aborted": f"{machine} stays at {source}",
+        "preparing": f"{machine} {begins} {destination} (move {move['move_id']})",
+        "committed": f"{machine} is at {destination}; other hosts follow as they learn of it",
+        "settled": f"{machine} has moved to {destination}" if source else f"{machine} is placed",
+        "aborted": f"{machine} stays at {source}" if source else f"{machine} stays without a host",
     }.get(move["phase"], machine)

@@ -21,6 +21,9 @@ from netagent.cli.output import (
 )
 from netagent.cli.views import Document, status_view
 
+NOISE = frozenset({"drop_link_local"})
+"""Drops of what every guest sends of itself: duplicate address detection, router solicitation."""
+
 
 @click.command(epilog=examples("netagent status", "netagent status -o json | jq .conditions"))
 @agent_options
@@ -28,7 +31,8 @@ from netagent.cli.views import Document, status_view
 def status(ctx: click.Context) -> None:
     """Show conditions, peers, attached machines, packets by verdict, and map usage.
 
-    A drop is marked with `!`; docs/architecture.md says what each verdict means.
+    This is about the host that you are on. A drop is marked with `!`, or with `noise` where guests
+    cause it by themselves; docs/architecture.md says what each verdict means.
     """
     options = shared(ctx)
     with agent_stub(options, AgentServiceStub) as stub:
@@ -68,7 +72,7 @@ def print_status(status: pb.GetStatusResponse, now_s: float) -> None:
         ("", "VERDICT", "PACKETS", "BYTES"),
         [
             (
-                "!" if each.verdict.startswith("drop_") else " ",
+                _mark(each.verdict),
                 each.verdict,
                 str(each.packets),
                 format_bytes(each.bytes),
@@ -85,6 +89,12 @@ def print_status(status: pb.GetStatusResponse, now_s: float) -> None:
             for each in status.maps
         ],
     )
+
+
+def _mark(verdict: str) -> str:
+    if verdict in NOISE:
+        return "noise"
+    return "!" if verdict.startswith("drop_") else " "
 
 
 def _print_conditions(status: pb.GetStatusResponse, now_s: float) -> None:

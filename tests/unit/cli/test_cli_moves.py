@@ -35,6 +35,30 @@ def test_hosts_that_lag_are_named(fleet: Cli) -> None:
     assert "not yet applied by: h1" in text
 
 
+def test_machine_without_host_is_placed(fleet: Cli) -> None:
+    fleet.ok("network", "create", "fresh")
+    fleet.ok("machine", "create", "fresh/web", "--host", "")
+
+    with connected_agent(fleet, "h1"), connected_agent(fleet, "h2"):
+        text = fleet.ok("move", "fresh/web", "--to", "h1")
+
+    assert "fresh/web is placed on h1 (move " in text
+    assert " from " not in text
+    assert fleet.json("machine", "get", "fresh/web")["host"] == "h1"
+
+
+def test_move_that_takes_too_long_goes_on(fleet: Cli) -> None:
+    fleet.ok("network", "create", "late")
+    fleet.ok("machine", "create", "late/web", "--host", "h1")
+
+    with connected_agent(fleet, "h1"), connected_agent(fleet, "h2", answers=False):
+        result = fleet.run("move", "late/web", "--to", "h2", "--timeout", "0.1")
+        (move,) = fleet.json("moves", "list", "--machine", "late/web")["moves"]
+
+    follow = f"the move goes on; see `netagent moves get {move['move_id']}`"
+    assert (result.exit_code, result.stderr) == (3, f"error: not done within 0.1 s; {follow}\n")
+
+
 def test_move_to_a_host_without_agent_is_refused(fleet: Cli) -> None:
     fleet.ok("network", "create", "lone")
     fleet.ok("machine", "create", "lone/web", "--host", "h1")

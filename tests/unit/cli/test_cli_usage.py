@@ -90,10 +90,16 @@ def test_every_setting_has_a_flag(
         (("host", "list", "--timeout", "0"), "not in the range"),
         (("move", "web"), "--to"),
         (("mvoe",), "mvoe"),
+        (("--foo",), "--foo"),
     ],
 )
 def test_wrong_usage_is_2(args: tuple[str, ...], message: str) -> None:
-    assert message in NOWHERE.refused(2, *args)
+    text = NOWHERE.refused(2, *args)
+
+    assert message in text
+    assert text.startswith("error: ")
+    assert len(text.splitlines()) == 1
+    assert " --help`" in text
 
 
 def test_unreachable_is_3_and_says_what_to_do(tmp_path: Path) -> None:
@@ -110,6 +116,7 @@ def test_unreachable_is_3_and_says_what_to_do(tmp_path: Path) -> None:
     assert "/nonexistent/control.sock: No such file" in absent
     assert f"{dead}: Connection refused" in refused
     assert "is `netagent agent run` running here?" in no_agent
+    assert "this command is about the host that it runs on" in no_agent
     for message in (absent, refused, no_port, no_name):
         assert "is `netagent control run` running there?" in message
         assert len(message.splitlines()) == 1
