@@ -82,7 +82,9 @@ def _make_parser() -> argparse.ArgumentParser:
     shell.set_defaults(run=people.run_shell)
 
     down = commands.add_parser("down", parents=[named], help="end a lab")
-    down.add_argument("--all", action="store_true", help="every lab that `up` or a demo left")
+    down.add_argument(
+        "--all", action="store_true", help="every lab that `up` or a demo left, and remains"
+    )
     down.set_defaults(run=people.run_down)
     return parser
 

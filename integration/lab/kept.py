@@ -25,6 +25,8 @@ PREFIX = "netagent-lab-"
 DESCRIPTION = "lab.json"
 NAMES = "hosts"
 REMAINS_S = 3600.0
+BEGIN_S = 5.0
+"""Within which a new lab has its first namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,33 @@ class KeptLab:
             return {}
         return described
 
+    def is_remains(self, older_than_s: float = BEGIN_S) -> bool:
+        """Whether nothing of it lives any more; a lab that is being made is none."""
+        try:
+            age_s = time.time() - self.directory.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return age_s > older_than_s and not self.namespaces()
+
     def end(self) -> int:
-        """End everything and remove the directory; return how many namespaces still lived."""
+        """End everything and remove the directory; return how many namespaces still lived.
+
+        AssertionError names the namespaces that do not end.
+        """
         namespaces = list(self.namespaces().values())
-        for namespace in reversed(namespaces):
+        parents = [pid for namespace in namespaces for pid in namespace.parents()]
+        for pid in [*(namespace.pid for namespace in reversed(namespaces)), *parents]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(namespace.pid, signal.SIGKILL)
-        wait_until("all namespaces have ended", lambda: not self.namespaces())
-        shutil.rmtree(self.directory)
+                os.kill(pid, signal.SIGKILL)
+        wait_until("all namespaces have ended", self._has_ended)
+        with contextlib.suppress(FileNotFoundError):  # its maker may be ending it too
+            shutil.rmtree(self.directory)
         return len(namespaces)
+
+    def _has_ended(self) -> bool:
+        living = [f"{each.name} (process {each.pid})" for each in self.namespaces().values()]
+        assert not living, ", ".join(living)
+        return True
 
 
 def directory_of(name: str) -> Path:
@@ -137,7 +157,6 @@ def find_labs() -> list[KeptLab]:
 def remove_remains() -> None:
     """Remove what killed processes left of their labs: logs, an hour old and nobody's any more."""
     for lab in find_labs():
-        with contextlib.suppress(FileNotFoundError):
-            age_s = time.time() - lab.directory.stat().st_mtime
-            if age_s > REMAINS_S and not lab.namespaces():
+        if lab.is_remains(older_than_s=REMAINS_S):
+            with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(lab.directory)

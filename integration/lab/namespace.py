@@ -135,6 +135,23 @@ class Namespace:
                     found.append((int(path.name), command))
         return sorted(found)
 
+    def parents(self) -> list[int]:
+        """Return the processes outside whose children are inside: each nsenter, and unshare.
+
+        Who stops a process inside stops its nsenter too, which then never reaps it, so that the
+        namespace cannot end before that nsenter does.
+        """
+        own = _process_namespace(self.pid, "pid")
+        if own is None:
+            return []
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        return [
+            pid
+            for pid in pids
+            if _process_namespace(pid, "pid_for_children") == own
+            and _process_namespace(pid, "pid") != own
+        ]
+
     def begin_kill(self) -> None:
         """Have everything inside ended, and do not wait for it."""
         if is_process(self.pid, self.started):
@@ -178,6 +195,14 @@ def start_namespace(name: str, log_dir: Path, *, mounts: str = "", is_bound: boo
         raise CommandError(f"{name}: the namespace did not come up: exit {holder.wait()}")
     pid = child_of(holder.pid)
     return Namespace(name, pid, start_time(pid), log_dir, holder)
+
+
+def _process_namespace(pid: int, kind: str) -> str | None:
+    """Return which namespace a process is in; None when it is gone. kind: as in /proc/PID/ns."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+    except OSError:
+        return None
 
 
 def child_of(pid: int) -> int:

@@ -23,6 +23,8 @@ from integration.lab.process import NETAGENT
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from netagent.cli.output import print_table
+from netagent.model.errors import InvalidError
+from netagent.model.fleet import check_name
 
 DEFAULT_NAME = "lab"
 ANSWER_S = 2.0
@@ -36,7 +38,10 @@ class Refused(Exception):  # what a person asked for, not a failure of the progr
 def run_up(given: argparse.Namespace) -> int:
     """Start a lab that outlives this command."""
     remove_remains()
-    name = given.name or DEFAULT_NAME
+    try:
+        name = check_name("--name", given.name or DEFAULT_NAME)
+    except InvalidError as error:
+        raise Refused(str(error)) from error
     if name in {lab.name for lab in find_labs()}:
         raise Refused(f"lab {name} is there already: script/lab status, or down, --name {name}")
     try:
@@ -64,11 +69,13 @@ def run_list(given: argparse.Namespace) -> int:
         kind = "kept" if lab.is_kept else "a test's" if living else "remains"
         rows.append((lab.name, kind, str(len(lab.hosts())), str(living), str(lab.directory)))
     print_table(("LAB", "KIND", "HOSTS", "NAMESPACES", "DIRECTORY"), rows)
+    if "remains" in (kind for _, kind, *_ in rows):
+        print("\nremains are what ended labs left: script/lab down --all removes them")
     return 0
 
 
 def run_status(given: argparse.Namespace) -> int:
-    """Show what there is, what of it runs, and how far each agent is."""
+    """Show what there is, what of it runs, and how far each agent is; fails without control."""
     lab = _find(given.name)
     print(f"lab {lab.name}, logs in {lab.directory}\n")
     print_table(
@@ -76,17 +83,18 @@ def run_status(given: argparse.Namespace) -> int:
         [_host_row(lab, host) for host in lab.hosts()],
     )
     print()
-    _netagent(lab, "machine", "list", check=False)
+    code = _netagent(lab, "machine", "list", check=False)
     print()
-    _netagent(lab, "moves", "list", "--active", check=False)
-    print()
+    if code == 0:
+        code = _netagent(lab, "moves", "list", "--active", check=False)
+        print()
     rows = [
         (name, str(pid), _shorten(command))
         for name, namespace in lab.namespaces().items()
         for pid, command in namespace.processes()
     ]
     print_table(("IN", "PROCESS", "COMMAND"), rows)
-    return 0
+    return code
 
 
 def run_machine(given: argparse.Namespace) -> int:
@@ -147,15 +155,29 @@ def run_shell(given: argparse.Namespace) -> int:
 
 
 def run_down(given: argparse.Namespace) -> int:
-    """End a lab, or all that were kept."""
+    """End a lab, or all that were kept and what is left of others."""
     if given.all and given.name:
         raise Refused("give --name or --all")
-    labs = [lab for lab in find_labs() if lab.is_kept] if given.all else [_find(given.name)]
-    for lab in labs:
-        print(f"lab {lab.name}: ended, with {lab.end()} namespaces")
+    labs = find_labs() if given.all else [_find(given.name)]
+    if given.all:
+        labs = [lab for lab in labs if lab.is_kept or lab.is_remains()]
+    problems = [problem for problem in map(_end, labs) if problem]
+    if problems:
+        raise Refused("; ".join(problems))
     if not labs:
         print("there is no lab")
     return 0
+
+
+def _end(lab: KeptLab) -> str:
+    """End a lab and say so; return why that was not possible, or nothing."""
+    try:
+        count = lab.end()
+    except AssertionError as error:
+        return f"lab {lab.name} has not ended: {error}"
+    how = f"ended, with {count} namespaces" if count else "nothing of it lived; its remains removed"
+    print(f"lab {lab.name}: {how}")
+    return ""
 
 
 def _find(name: str | None) -> KeptLab:
@@ -242,8 +264,8 @@ def _ask(lab: KeptLab, *words: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _netagent(lab: KeptLab, *words: str, host: str = "", check: bool = True) -> None:
-    """Print and run a command of netagent's."""
+def _netagent(lab: KeptLab, *words: str, host: str = "", check: bool = True) -> int:
+    """Print and run a command of netagent's; return its exit code."""
     print(f"$ netagent {' '.join(words)}{f'     (on {host})' if host else ''}", flush=True)
     environment = {**os.environ, **lab.environment(host)}
-    subprocess.run([NETAGENT, *words], check=check, env=environment)
+    return subprocess.run([NETAGENT, *words], check=check, env=environment).returncode

@@ -7,14 +7,14 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from integration.lab.kept import KeptLab, directory_of
 from integration.lab.lab import Lab
-from integration.lab.namespace import is_process
+from integration.lab.namespace import is_process, start_namespace
 from integration.lab.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,9 @@ def test_a_lab_ends_with_the_process_that_made_it_even_when_that_is_killed(name:
         )
 
 
-def lab_command(*words: str) -> subprocess.CompletedProcess[str]:
+def lab_command(
+    *words: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "integration.lab", *words],
         cwd=ROOT,
@@ -114,6 +116,7 @@ def lab_command(*words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         timeout=60,
+        env={**os.environ, **(environment or {})},
     )
 
 
@@ -123,6 +126,7 @@ def test_people_bring_a_lab_up_use_it_and_take_it_down(name: str) -> None:
     assert lab_command("machine", "shop/web", "--host", "host-a", *named).returncode == 0
     assert lab_command("machine", "shop/db", "--host", "host-b", *named).returncode == 0
     moved = lab_command("move", "shop/web", "--to", "host-b", *named)
+    assert "move it here: netagent move shop/web --to host-b" in moved.stderr
     assert "shop/web has moved to host-b" in moved.stdout + moved.stderr
 
     shown = lab_command("status", *named).stdout
@@ -134,6 +138,14 @@ def test_people_bring_a_lab_up_use_it_and_take_it_down(name: str) -> None:
     status = lab_command("shell", "host-b", *named, "--", "netagent", "status", "-o", "json")
     assert '"state": "live"' in status.stdout
 
+    control = KeptLab(name, directory_of(name)).namespaces()["control"]
+    for pid, _ in control.processes():
+        os.kill(pid, signal.SIGKILL)
+    without = lab_command("status", *named)
+    assert without.returncode == 3
+    assert without.stderr.count("cannot reach control") == 1
+    assert "shop/web live" in without.stdout
+
     wrong = lab_command("shell", "host-x", *named)
     assert wrong.returncode == 1
     assert "host-a, host-b, shop/web, shop/db" in wrong.stderr
@@ -144,3 +156,44 @@ def test_people_bring_a_lab_up_use_it_and_take_it_down(name: str) -> None:
     again = lab_command("down", *named)
     assert again.returncode == 1
     assert f"no lab {name}" in again.stderr
+
+
+@pytest.mark.parametrize("wrong", ["a b", "A", "../x", "-a"])
+def test_a_lab_has_a_name_like_all_else(wrong: str) -> None:
+    done = lab_command("up", f"--name={wrong}")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: --name: {wrong!r} is not a name")
+    assert not directory_of(wrong).exists()
+
+
+def test_a_lab_with_a_stopped_process_inside_can_be_ended(name: str) -> None:
+    directory_of(name).mkdir()
+    fabric = start_namespace("fabric", directory_of(name), is_bound=False)
+    inside = fabric.start("sleep", "600")
+    (sleeping,) = wait_until("it runs", fabric.processes)
+    os.kill(sleeping[0], signal.SIGSTOP)
+    wait_until("nsenter has stopped too", lambda: "T" in state_of(inside.pid))
+
+    done = lab_command("down", "--name", name)
+
+    assert done.stdout == f"lab {name}: ended, with 1 namespaces\n"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert inside.wait(timeout=10) == -signal.SIGKILL
+    fabric.kill()
+
+
+def test_remains_go_with_all_and_a_lab_that_begins_does_not(tmp_path: Path) -> None:
+    old, new = tmp_path / "netagent-lab-old", tmp_path / "netagent-lab-new"
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (0, 0))
+
+    done = lab_command("down", "--all", environment={"TMPDIR": str(tmp_path)})
+
+    assert done.stdout == "lab old: nothing of it lived; its remains removed\n"
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
