@@ -47,7 +47,7 @@ async def test_a_network_with_machines_stays(stubs: Stubs) -> None:
     await stubs.machine("blue/web")
     request = networks_pb.DeleteNetworkRequest(name="blue")
 
-    async with refused(grpc.StatusCode.FAILED_PRECONDITION, "name: network blue has 1 machines"):
+    async with refused(grpc.StatusCode.FAILED_PRECONDITION, "name: network blue has a machine"):
         await stubs.networks.DeleteNetwork(request)
     found = await stubs.networks.GetNetwork(networks_pb.GetNetworkRequest(name="blue"))
     assert found.network.machine_count == 1

@@ -194,7 +194,7 @@ async def test_while_a_machine_moves_a_second_move_and_a_deletion_are_refused(
     async with refused(STATE, f"machine: blue/web is on move {move_id}"):
         await fleet.stubs.delete("web")
     for host in ("h1", "h2"):
-        async with refused(STATE, f"name: host {host} has 1 machines"):
+        async with refused(STATE, f"name: host {host} has a machine, "):
             await fleet.stubs.hosts.RemoveHost(hosts_pb.RemoveHostRequest(name=host))
 
     destination.answering.set()
