@@ -90,7 +90,7 @@ def get(ctx: click.Context, move_id: str) -> None:
     if options.is_json:
         print_json(view)
     else:
-        print_fields({key: str(value) for key, value in view.items()})
+        print_fields({key: str(value or "") for key, value in view.items()})
 
 
 @moves.command(
@@ -118,7 +118,7 @@ def list_moves(ctx: click.Context, machine: str, active: bool) -> None:
         ("ID", "MACHINE", "FROM", "TO", "EPOCH", "PHASE"),
         [
             tuple(
-                str(view[key])
+                str(view[key] or "")
                 for key in ("move_id", "machine", "source", "destination", "epoch", "phase")
             )
             for view in views

@@ -73,7 +73,7 @@ def move_view(move: types_pb2.Move) -> Document:
     return {
         "move_id": move.move_id,
         "machine": move.machine,
-        "source": move.source,
+        "source": move.source or None,
         "destination": move.destination,
         "epoch": move.epoch,
         "phase": enum_word(types_pb2.MovePhase.Name(move.phase), "MOVE_PHASE_"),

@@ -45,6 +45,8 @@ def test_machine_without_host_is_placed(fleet: Cli) -> None:
     assert "fresh/web is placed on h1 (move " in text
     assert " from " not in text
     assert fleet.json("machine", "get", "fresh/web")["host"] == "h1"
+    (listed,) = fleet.json("moves", "list", "--machine", "fresh/web")["moves"]
+    assert listed["source"] is None
 
 
 def test_move_that_takes_too_long_goes_on(fleet: Cli) -> None:
