@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
     options = parser.parse_args()
-    rounds, seconds, moves = (3, 2, 6) if options.quick else (6, 4, 30)
+    rounds, seconds, moves = (3, 2, 6) if options.quick else (12, 2, 30)
     print(f"WireGuard: {_wireguard()}; {os.cpu_count()} processors, Linux {os.uname().release}")
     with Lab(hosts=3) as lab, Alternatives() as alternatives:
         lab.network("bench")
