@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
-from netagent.agent.attached import AttachedMachine, interface_name
+from netagent.agent.attached import AttachedMachine, FormerLink, interface_name
 from netagent.agent.config import INTERFACE_NAME_MAX, AgentConfig
 from netagent.agent.engine import Engine
 from netagent.agent.facts import EndpointStatus, OwnHost
+from netagent.agent.handed import check_handed_interface
 from netagent.agent.intake import Intake
 from netagent.agent.sync import ControlClient
 from netagent.agent.worker import Worker
@@ -88,13 +91,11 @@ class Attacher:
 
     async def attach(self, order: AttachOrder) -> tuple[OwnHost, EndpointStatus]:
         """Attach a machine; the errors are those of AgentService.Attach."""
-        own = self._intake.own
-        if own is None:
-            raise UnavailableError("this host is not registered yet: control cannot be reached")
+        own = self._intake.require_own()
         async with self._one_at_a_time:
             path, stable_id = await self._resolve(order.machine)
             machine, is_new = await self._worker.run(self._plan, order, path, stable_id)
-            await self._intake.keep(machine)
+            machine = await self._intake.keep(machine)
             try:
                 return own, await self._worker.run(self._engine.attach, machine)
             except Exception:
@@ -157,13 +158,14 @@ class Attacher:
             return before, False
         if order.netns is not None:
             name = interface_name(stable_id, path, self._engine.is_taken)
-            _check_netns(order.netns)
+            _check_netns(order.netns, attached.values())
             return AttachedMachine(stable_id, path, name, mac, order.netns), True
         assert order.interface is not None
-        self._check_free(order.interface)
-        return AttachedMachine(stable_id, path, order.interface, mac), True
+        former = self._check_interface(order.interface)
+        return AttachedMachine(stable_id, path, order.interface, mac, former=former), True
 
-    def _check_free(self, interface: str) -> None:
+    def _check_interface(self, interface: str) -> FormerLink:
+        """Return what the interface is now; an error says why it cannot be a machine's."""
         if interface in (
             self._config.mesh_interface,
             self._config.host_interface,
@@ -173,19 +175,35 @@ class Attacher:
         for machine in self._engine.interfaces.attached.values():
             if machine.interface == interface:
                 raise ExistsError(f"interface: {interface} is machine {machine.machine}'s")
-        if not self._engine.has_interface(interface):
+        link = self._engine.links.find(interface)
+        if link is None:
             raise NotFoundError(f"interface: there is no {interface} on this host")
+        use = self._engine.links.observe_use(interface)
+        check_handed_interface(interface, use, self._config.endpoint.address)
+        return FormerLink(link.mac, link.is_up)
 
 
-def _check_netns(path: Path) -> None:
+def _check_netns(path: Path, attached: Iterable[AttachedMachine]) -> None:
+    own = Path("/proc/self/ns/net").stat()
     try:
-        is_namespace = path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+        found = path.stat()
     except OSError as error:
         raise NotFoundError(f"netns: {path}: {error.strerror}") from error
-    if not is_namespace:
+    if found.st_dev != own.st_dev:
         raise InvalidError("netns", f"{path} is not a network namespace")
-    if path.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+    if found.st_ino == own.st_ino:
         raise InvalidError("netns", f"{path} is the host's own namespace, not a machine's")
+    for machine in attached:
+        # A namespace has many paths, and a machine has one default route.
+        if machine.netns is not None and _is_namespace(machine.netns, found):
+            raise ExistsError(f"netns: {path} is {machine.machine}'s already; detach that first")
+
+
+def _is_namespace(path: Path, expected: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), expected)
+    except OSError:
+        return False  # it is gone
 
 
 def _ambiguous(name: str, candidates: list[str]) -> str:

@@ -16,12 +16,21 @@ INTERFACE_PREFIX = "na-"
 
 
 @dataclass(frozen=True, slots=True)
+class FormerLink:
+    """What an interface was before it was attached. mac: 6 bytes, wire order."""
+
+    mac: bytes
+    is_up: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AttachedMachine:
     """One attachment, kept over restarts.
 
     machine: NETWORK/NAME. interface: the host's side. mac: 6 bytes, wire order, the machine's.
     netns: the namespace in which the agent made the machine's interface; None when the interface
-    was there before and is not the agent's to remove.
+    was there before and is not the agent's to remove. former: what such an interface was; None when
+    that was never recorded.
     """
 
     stable_id: StableId
@@ -29,6 +38,7 @@ class AttachedMachine:
     interface: str
     mac: bytes
     netns: Path | None = None
+    former: FormerLink | None = None
 
 
 class EndpointState(Enum):

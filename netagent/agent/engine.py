@@ -20,6 +20,7 @@ from netagent.agent.facts import (
 )
 from netagent.agent.interfaces import Interfaces
 from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
+from netagent.agent.ports import LinksPort
 from netagent.dataplane.abi import Constants
 from netagent.dataplane.datapath import Attachment
 from netagent.model.addresses import StableId, stable_address
@@ -165,14 +166,15 @@ class Engine:
         """Leave nothing of an attachment that failed half-way."""
         self.interfaces.clear(machine, give_back=True)
 
-    def has_interface(self, name: str) -> bool:
-        """Whether the host has an interface of that name."""
-        return self._kernel.links.find(name) is not None
+    @property
+    def links(self) -> LinksPort:
+        """The interfaces of this host."""
+        return self._kernel.links
 
     def is_taken(self, name: str) -> bool:
         """Whether an interface has that name, or is to have it again."""
         names = {machine.interface for machine in self.interfaces.attached.values()}
-        return name in names or self.has_interface(name)
+        return name in names or self.links.find(name) is not None
 
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""

@@ -18,7 +18,13 @@ from netagent.agent.facts import OwnHost
 from netagent.agent.replica import Replica
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId
-from netagent.model.errors import DataplaneError, ExhaustedError, InvalidError, StateError
+from netagent.model.errors import (
+    DataplaneError,
+    ExhaustedError,
+    InvalidError,
+    StateError,
+    UnavailableError,
+)
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.view import Delta
 
@@ -54,6 +60,17 @@ class Intake:
     def own(self) -> OwnHost | None:
         """Who this host is; None before the first contact with control."""
         return self._own
+
+    def require_own(self) -> OwnHost:
+        """Return who this host is; StateError or UnavailableError says why that is not known."""
+        if self._own is not None:
+            return self._own
+        for condition in self._conditions.active():
+            if condition.code is Code.REGISTRATION_REFUSED:
+                raise StateError(
+                    f"this host is not registered: control refuses it: {condition.detail}"
+                )
+        raise UnavailableError("this host is not registered yet: control cannot be reached")
 
     async def restore(self) -> None:
         """Start from the replica."""
@@ -130,11 +147,16 @@ class Intake:
         revision, networks = await self._kernel_worker.run(self._engine.position)
         return self._own.fleet.fleet_id if self._own else "", revision, networks
 
-    async def keep(self, machine: AttachedMachine) -> None:
-        """Record an attachment before it is made, so that a crash in between leaves no orphan."""
+    async def keep(self, machine: AttachedMachine) -> AttachedMachine:
+        """Record an attachment before it is made, so that a crash in between leaves no orphan.
+
+        Returns it as recorded, with what its interface was before anybody attached it.
+        """
         assert self._own is not None
         self._detached.discard(machine.stable_id)
-        await self._replica_worker.run(self._replica.write_attached, self._own.fleet, machine)
+        return await self._replica_worker.run(
+            self._replica.write_attached, self._own.fleet, machine
+        )
 
     async def forget(self, stable_id: StableId) -> None:
         """Drop the record of an attachment."""

@@ -38,8 +38,8 @@ class Interfaces:
     def detach(self, stable_id: StableId, *, give_back: bool) -> None:
         """Take the row away, and the interface if we made it.
 
-        give_back: take our filter off an interface that was there before. Otherwise it stays and
-        drops what the machine still sends, which would else reach the host's own stack.
+        give_back: make an interface that was there before what it was. Otherwise our filter stays
+        and drops what the machine still sends, which would else reach the host's own stack.
         """
         machine = self.attached.get(stable_id)
         if machine is None:
@@ -53,6 +53,11 @@ class Interfaces:
         if machine.netns is not None:
             self._kernel.writes += self._kernel.links.remove(machine.interface)
         elif give_back and (link := self._kernel.links.find(machine.interface)):
+            if machine.former is not None:
+                # Before the filter goes: an interface that was down is to let nothing in.
+                self._kernel.writes += self._kernel.links.give_back(
+                    machine.interface, machine.former.mac, is_up=machine.former.is_up
+                )
             self._kernel.writes += self._kernel.datapath.detach(link.ifindex)
 
     def ensure(

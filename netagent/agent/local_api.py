@@ -1,4 +1,4 @@
-"""The local API's server: AgentService and health on a unix socket that only root may open."""
+"""The local API's server: AgentService, health and reflection, on a unix socket of root's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from netagent.agent.service import AgentService
 from netagent.api.agent.v1 import agent_service_pb2, agent_service_pb2_grpc
@@ -34,6 +35,8 @@ async def serve_local_api(path: Path, service: AgentService) -> AsyncIterator[No
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(service, server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
     before = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix://{path}")

@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
-from netagent.agent.attached import AttachedMachine
+from netagent.agent.attached import AttachedMachine, FormerLink
 from netagent.agent.facts import OwnHost
-from netagent.agent.replica_schema import SCHEMA, SCHEMA_VERSION
+from netagent.agent.replica_schema import HANDED_INTERFACES, SCHEMA, SCHEMA_VERSION
 from netagent.model.addresses import (
+    GATEWAY_MAC,
     Fleet,
     Locator,
     StableId,
@@ -73,6 +74,7 @@ class Replica:
             database.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
+        database.execute(HANDED_INTERFACES)
 
     def read(self) -> Held:
         """Return everything held; a view of revision 0 when nothing was written yet."""
@@ -126,8 +128,12 @@ class Replica:
                 "REPLACE INTO meta VALUES ('revision', ?)", (str(delta.revision),)
             )
 
-    def write_attached(self, fleet: Fleet, machine: AttachedMachine) -> None:
-        """Record one attachment."""
+    def write_attached(self, fleet: Fleet, machine: AttachedMachine) -> AttachedMachine:
+        """Record one attachment, and return it as recorded.
+
+        An interface that still has the gateway's MAC was attached before and not given back: what
+        it was before that stays on record.
+        """
         row = (
             str(stable_address(fleet, machine.stable_id)),
             machine.machine,
@@ -137,11 +143,31 @@ class Replica:
         )
         with _transaction(self._database):
             self._database.execute("REPLACE INTO attachments VALUES (?, ?, ?, ?, ?)", row)
+            if (former := machine.former) is not None:
+                self._database.execute(
+                    "INSERT INTO handed_interfaces VALUES (?, ?, ?) ON CONFLICT (interface)"
+                    " DO UPDATE SET mac = excluded.mac, was_up = excluded.was_up"
+                    " WHERE excluded.mac != ?",
+                    (machine.interface, former.mac.hex(":"), former.is_up, GATEWAY_MAC.hex(":")),
+                )
+        if former is None:
+            return machine
+        return replace(machine, former=self.read_handed()[machine.interface])
 
     def delete_attached(self, fleet: Fleet, stable_id: StableId) -> None:
-        """Forget one attachment."""
+        """Forget one attachment whose interface has been given back."""
+        address = str(stable_address(fleet, stable_id))
         with _transaction(self._database):
+            self._database.execute(
+                "DELETE FROM handed_interfaces WHERE interface IN"
+                " (SELECT interface FROM attachments WHERE address = ?)",
+                (address,),
+            )
             self._delete("attachments", fleet, (stable_id,))
+
+    def read_handed(self) -> dict[str, FormerLink]:
+        """Return what every interface was that others made and that was not given back."""
+        return read_handed(self._database)
 
     def close(self) -> None:
         """Close the file in a form that needs nothing beside it to be read."""
@@ -177,6 +203,7 @@ class Replica:
 
     def _read_attached(self, fleet: Fleet) -> dict[StableId, AttachedMachine]:
         attached = {}
+        handed = self.read_handed()
         for address, machine, interface, mac, netns in self._database.execute(
             "SELECT address, machine, interface, mac, netns FROM attachments"
         ):
@@ -187,6 +214,7 @@ class Replica:
                 interface,
                 bytes.fromhex(mac.replace(":", "")),
                 Path(netns) if netns else None,
+                None if netns else handed.get(interface),
             )
         return attached
 
@@ -253,6 +281,26 @@ class Replica:
             f"DELETE FROM {table} WHERE address = ?",  # noqa: S608  three names of our own
             ((str(stable_address(fleet, stable_id)),) for stable_id in ids),
         )
+
+
+def read_handed(database: sqlite3.Connection) -> dict[str, FormerLink]:
+    """Return the interfaces that others made and that were not given back: what they were."""
+    rows = database.execute("SELECT interface, mac, was_up FROM handed_interfaces")
+    return {
+        interface: FormerLink(bytes.fromhex(mac.replace(":", "")), bool(was_up))
+        for interface, mac, was_up in rows
+    }
+
+
+def read_handed_of_stopped(path: Path) -> dict[str, FormerLink]:
+    """As read_handed, of the file that a stopped agent left; empty when it cannot tell."""
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            return read_handed(database)
+        except sqlite3.DatabaseError:
+            return {}
 
 
 @contextmanager

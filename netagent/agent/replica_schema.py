@@ -8,6 +8,15 @@ from __future__ import annotations
 
 SCHEMA_VERSION = 1
 
+HANDED_INTERFACES = """
+CREATE TABLE IF NOT EXISTS handed_interfaces (
+    interface TEXT PRIMARY KEY,
+    mac TEXT NOT NULL,
+    was_up INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""Came after the first release: made in a file of that one as well, which it does not disturb."""
+
 SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,

@@ -17,6 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from netagent.dataplane.link import Link, find_link, link_gone, read_link
+from netagent.dataplane.link_use import LinkUse, observe_use
 from netagent.dataplane.machine_route import MachineRoute
 from netagent.dataplane.machine_side import (
     ALIAS,
@@ -150,6 +151,21 @@ class Links:
         self._set(name, address=GATEWAY_MAC.hex(":"))
         self._set(name, state="up")
         return self._must_find(name)
+
+    def observe_use(self, name: str) -> LinkUse:
+        """Return how an interface is used. Raises DataplaneError (ENODEV) when there is none."""
+        return observe_use(self._netlink, self._must_find(name).ifindex)
+
+    def give_back(self, name: str, mac: bytes, *, is_up: bool) -> bool:
+        """Make an existing interface what it was before; False when it is so, or is gone."""
+        link = self.find(name)
+        if link is None or (link.mac, link.is_up) == (mac, is_up):
+            return False
+        if link.is_up and not is_up:
+            self._set(name, state="down")
+        if link.mac != mac:
+            self._set(name, address=mac.hex(":"))
+        return True
 
     def remove(self, name: str) -> bool:
         """Remove an interface; False when it was gone already."""

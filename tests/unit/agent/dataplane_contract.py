@@ -16,6 +16,7 @@ from agent_rig import DB, FLEET, H1, H2, WEB
 from netagent.agent.ports import DatapathPort, LinksPort, MeshPort
 from netagent.dataplane.abi import Constants, EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Attachment, Datapath
+from netagent.dataplane.link_use import LinkUse
 from netagent.dataplane.links import Links
 from netagent.dataplane.wireguard import Mesh, PeerConfig, ensure_private_key
 from netagent.model.addresses import GATEWAY_MAC, locator_network
@@ -103,6 +104,20 @@ def check_links_and_programs(datapath: DatapathPort, links: LinksPort, mesh: Mes
     assert links.find("na-web") is None
 
 
+def check_handed(links: LinksPort) -> None:
+    before = links.find("tap0")
+    assert before is not None
+    assert links.observe_use("tap0") == LinkUse("tun", True, False, None, (), False)
+
+    handed = links.prepare_existing_interface("tap0")
+
+    assert (handed.mac, handed.is_up) == (GATEWAY_MAC, True)
+    assert links.give_back("tap0", before.mac, is_up=before.is_up)
+    assert links.find("tap0") == before
+    assert not links.give_back("tap0", before.mac, is_up=before.is_up)
+    assert not links.give_back("none", before.mac, is_up=True)
+
+
 def check_failures(datapath: DatapathPort, links: LinksPort) -> None:
     attempts: tuple[Callable[[], object], ...] = (
         lambda: datapath.attach(9_999, Attachment.MACHINE),
@@ -117,6 +132,7 @@ def check_failures(datapath: DatapathPort, links: LinksPort) -> None:
 
 def check_all(datapath: DatapathPort, links: LinksPort, mesh: MeshPort) -> None:
     check_tables(datapath)
+    check_handed(links)
     check_mesh(mesh)
     check_links_and_programs(datapath, links, mesh)
     check_failures(datapath, links)
@@ -129,6 +145,7 @@ def main() -> None:
         "mkdir -p /run/bpf /run/wireguard /run/netns",
         "mount -t bpf bpf /run/bpf",
         "ip netns add web",
+        "ip tuntap add tap0 mode tap",
     ):
         subprocess.run(command.split(), check=True)
     ensure_private_key(Path("/run/key"))

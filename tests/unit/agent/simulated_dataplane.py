@@ -4,12 +4,14 @@ test_agent_dataplane_contract.py holds it and the real one to the same behaviour
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
 from netagent.dataplane.abi import Constants, Counter, Verdict
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
+from netagent.dataplane.link_use import LinkUse
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
 from netagent.model.addresses import GATEWAY_MAC
 from netagent.model.errors import DataplaneError
@@ -51,6 +53,7 @@ class SimulatedDataplane:
         self.transition = SimulatedTable(self.journal, "transition", 100)
         self.endpoint = SimulatedTable(self.journal, "endpoint", 100)
         self.links: dict[str, Link] = {"u0": Link("u0", 1, b"\x02" * 6, 1500, True)}
+        self.uses: dict[str, LinkUse] = {}
         self.loaded: Constants | None = None
         self.attached: dict[int, tuple[Attachment, Constants]] = {}
         self.peers: tuple[PeerConfig, ...] = ()
@@ -155,7 +158,20 @@ class SimulatedLinks:
     def prepare_existing_interface(self, name: str) -> Link:
         if name not in self._state.links:
             raise DataplaneError("find", f"interface {name}", "there is none of that name", 19)
-        return self._state.links[name]
+        link = replace(self._state.links[name], mac=GATEWAY_MAC, is_up=True)
+        self._state.links[name] = link
+        return link
+
+    def observe_use(self, name: str) -> LinkUse:
+        return self._state.uses.get(name, LinkUse("tun", True, False, None, (), False))
+
+    def give_back(self, name: str, mac: bytes, *, is_up: bool) -> bool:
+        link = self._state.links.get(name)
+        if link is None or (link.mac, link.is_up) == (mac, is_up):
+            return False
+        self._state.links[name] = replace(link, mac=mac, is_up=is_up)
+        self._state.journal.append(("give_back", name))
+        return True
 
     def remove(self, name: str) -> bool:
         if name not in self._state.links:

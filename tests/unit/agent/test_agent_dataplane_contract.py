@@ -14,11 +14,14 @@ from simulated_dataplane import (
     SimulatedMesh,
 )
 
+from netagent.dataplane.link import Link
+
 PROGRAM = Path(__file__).with_name("dataplane_contract.py")
 
 
 def test_in_memory() -> None:
     state = SimulatedDataplane()
+    state.links["tap0"] = Link("tap0", 2, b"\x02\0\0\0\0\x05", 1500, is_up=False)
 
     check_all(SimulatedDatapath(state), SimulatedLinks(state), SimulatedMesh(state))
 

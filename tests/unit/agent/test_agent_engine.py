@@ -1,5 +1,6 @@
 """What reaches the kernel, and when: commits, restarts, failures, arrivals and departures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,11 @@ from agent_rig import (
 )
 from simulated_dataplane import SimulatedDataplane
 
-from netagent.agent.attached import AttachedMachine, EndpointState
+from netagent.agent.attached import AttachedMachine, EndpointState, FormerLink
 from netagent.agent.facts import inner_mtu
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Attachment
+from netagent.model.addresses import GATEWAY_MAC
 from netagent.model.errors import ConfigError, DataplaneError, ExhaustedError
 from netagent.model.fleet import IDENTITY_HOST, Identity, Location
 from netagent.reconcile.delta import plan_delta
@@ -192,12 +194,14 @@ def test_an_interface_of_somebody_else_outlives_the_move_with_its_filter(rig: Ri
 
 def test_detaching_gives_an_interface_of_somebody_else_back(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
-    tap = rig.state.make_link("tap0")
-    engine.attach(machine_in(None, "tap0"))
+    former = FormerLink(b"\x02\0\0\0\0\x05", is_up=False)
+    tap = rig.state.make_link("tap0", former.mac)
+    engine.attach(replace(machine_in(None, "tap0"), former=former))
+    assert rig.state.links["tap0"].mac == GATEWAY_MAC
 
     engine.detach(WEB)
 
-    assert "tap0" in rig.state.links
+    assert rig.state.links["tap0"] == replace(tap, is_up=False)
     assert tap.ifindex not in rig.state.attached
 
 

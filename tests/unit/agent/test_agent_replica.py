@@ -3,15 +3,16 @@
 import os
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agent_rig import DB, FLEET, H1, H2, OWN, WEB, at, located, moving, settled, snapshot
 
-from netagent.agent.attached import AttachedMachine
-from netagent.agent.replica import Replica
+from netagent.agent.attached import AttachedMachine, FormerLink
+from netagent.agent.replica import Replica, read_handed_of_stopped
 from netagent.agent.replica_schema import SCHEMA_VERSION
-from netagent.model.addresses import stable_address
+from netagent.model.addresses import GATEWAY_MAC, stable_address
 from netagent.model.errors import ConfigError
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import plan_delta
@@ -161,6 +162,46 @@ def test_a_file_that_is_no_replica_is_named(path: Path) -> None:
         Replica(path)
 
 
+TAP = replace(
+    ATTACHED, interface="tap0", netns=None, former=FormerLink(b"\x02\0\0\0\0\x05", is_up=False)
+)
+
+
+def test_what_an_interface_was_outlives_departure_and_return(path: Path) -> None:
+    replica, view = written(path, snapshot({WEB: at(H1, 1)}), moving(WEB, H1, H2, 2, revision=2))
+    replica.write_attached(FLEET, TAP)
+    replica.write_delta(FLEET, plan_delta(view, settled(WEB, 2, revision=3)), [WEB])
+
+    again = replica.write_attached(FLEET, replace(TAP, former=FormerLink(GATEWAY_MAC, is_up=True)))
+
+    assert again == TAP
+    assert replica.read().attached == {WEB: TAP}
+    assert read_handed_of_stopped(path) == {"tap0": TAP.former}
+
+
+def test_what_an_interface_was_is_forgotten_when_it_is_given_back(path: Path) -> None:
+    replica, _ = written(path, snapshot({WEB: at(H1, 1)}))
+    replica.write_attached(FLEET, TAP)
+
+    replica.delete_attached(FLEET, WEB)
+
+    assert replica.read_handed() == {}
+
+
+def test_a_file_of_the_first_release_is_taken_over(path: Path) -> None:
+    replica, _ = written(path, snapshot({WEB: at(H1, 1)}))
+    replica.write_attached(FLEET, replace(TAP, former=None))
+    replica.close()
+    database = sqlite3.connect(path)
+    database.execute("DROP TABLE handed_interfaces")
+    database.close()
+    assert read_handed_of_stopped(path) == {}
+
+    held = Replica(path).read()
+
+    assert held.attached == {WEB: replace(TAP, former=None)}
+
+
 def documented_queries() -> list[str]:
     return re.findall(r"```sql\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
@@ -181,7 +222,7 @@ def test_every_column_is_documented(path: Path) -> None:
     written(path, snapshot({}))
     document = DOCUMENT.read_text()
     objects = select(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    assert len(objects) == 7
+    assert len(objects) == 8
 
     for (name,) in objects:
         assert f"### {name}" in document

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from running_agent import RunningAgent, running_agent, until
 from simulated_dataplane import SimulatedDataplane
 
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.control.v1 import (
+    host_service_pb2,
+    host_service_pb2_grpc,
     machine_service_pb2,
     machine_service_pb2_grpc,
     move_service_pb2,
@@ -268,6 +272,76 @@ async def test_attach_says_what_is_wrong(directory: Path, target: str) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await agent.stub.Detach(pb.DetachRequest(machine="db"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_attach_repeats_why_control_refuses_this_host(directory: Path, target: str) -> None:
+    async with control(directory) as channel:
+        hosts = host_service_pb2_grpc.HostServiceStub(channel)
+        request = host_service_pb2.RegisterHostRequest(
+            name="h1",
+            region=1,
+            public_key=b"\x07" * 32,
+            endpoint=types_pb2.Endpoint(address="10.0.0.9", port=51820),
+        )
+        await hosts.RegisterHost(request)
+        async with running_agent(directory, "h1", target, SimulatedDataplane()) as agent:
+
+            async def is_refused() -> bool:
+                return await agent.conditions() == ["registration_refused"]
+
+            await until(is_refused)
+            (condition,) = (await agent.status()).conditions
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await agent.attach("red/web", "tap1")
+
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert condition.detail in caught.value.details()
+
+
+async def test_the_socket_tells_what_it_serves(directory: Path, target: str) -> None:
+    async with (
+        running_agent(directory, "h1", target, SimulatedDataplane()) as agent,
+        grpc.aio.insecure_channel(f"unix://{agent.config.socket}") as channel,
+    ):
+        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        answer = await call.read()
+        call.cancel()
+
+    names = [service.name for service in answer.list_services_response.service]
+    assert "netagent.api.agent.v1.AgentService" in names
+
+
+async def test_a_namespace_is_one_machines(directory: Path, target: str) -> None:
+    async with (
+        control(directory) as channel,
+        running_agent(directory, "h1", target, SimulatedDataplane()) as agent,
+    ):
+        await until(connected(agent))
+        await create(channel, "red/web", "h1")
+        await create(channel, "red/db", "h1")
+        with other_netns() as path:
+            await agent.stub.Attach(pb.AttachRequest(machine="red/web", netns=str(path)))
+            alias = directory / "alias"
+            alias.symlink_to(path)
+
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await agent.stub.Attach(pb.AttachRequest(machine="red/db", netns=str(alias)))
+
+    assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    assert f"netns: {alias} is red/web's already" in caught.value.details()
+
+
+@contextmanager
+def other_netns() -> Iterator[Path]:
+    """A network namespace, named by the process that holds it."""
+    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; read line"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        holder.stdout.readline()
+        yield Path(f"/proc/{holder.pid}/ns/net")
+        holder.stdin.close()
 
 
 async def test_only_root_may_open_the_socket(directory: Path, target: str) -> None:
