@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 
 from integration.lab.host import Host
@@ -52,6 +53,22 @@ def test_an_existing_interface_is_attached_and_given_back(lab: Lab, mac: str) ->
     assert "tap7" in host.run("ip", "-o", "link")
     assert not host.run("tc", "filter", "show", "dev", "tap7", "ingress", check=False)
     assert not pings(place_of(guest), db.address)
+
+
+@pytest.mark.parametrize(
+    ("interface", "why"), [("lo", "loopback"), ("underlay0", "WireGuard endpoint")]
+)
+def test_an_interface_that_the_host_needs_is_refused(lab: Lab, interface: str, why: str) -> None:
+    guest, db = lab.machine("shop/guest", "host-a", attach=False), lab.machine("shop/db", "host-b")
+    host = lab.hosts["host-a"]
+    before = host.run("ip", "-o", "link", "show", interface)
+
+    with pytest.raises(grpc.RpcError, match=f"interface: {interface} .*{why}"):
+        host.attach(agent_pb.AttachRequest(machine=guest.path, interface=interface))
+
+    assert host.run("ip", "-o", "link", "show", interface) == before
+    assert not host.run("tc", "filter", "show", "dev", interface, "ingress", check=False)
+    assert pings(place_of(host), db.address)
 
 
 def test_an_interface_that_goes_is_a_condition_until_it_is_back(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,32 @@ def test_cleanup_leaves_nothing_of_ours_and_all_of_others(lab: Lab) -> None:
     assert not host.state_dir.exists()
     assert "wireguard" not in host.run("ls", "/run/wireguard")
     assert _cleanup(host)[0] == 0
+
+
+@pytest.mark.parametrize("how", ["detach", "cleanup"])
+@pytest.mark.parametrize("state", ["up", "down"])
+def test_an_existing_interface_is_what_it_was(lab: Lab, how: str, state: str) -> None:
+    host = lab.hosts["host-a"]
+    guest = lab.machine("shop/guest", "host-a", attach=False)
+    host.run("ip", "tuntap", "add", "tap7", "mode", "tap")
+    host.run("ip", "link", "set", "tap7", "address", "02:00:00:00:00:77", state)
+    before = _shape(host, "tap7")
+    host.attach(agent_pb.AttachRequest(machine=guest.path, interface="tap7"))
+    assert _shape(host, "tap7") == ("02:ea:61:00:00:01", True)
+
+    if how == "detach":
+        host.detach(guest.path)
+    else:
+        host.agent.end()
+        done, said = _cleanup(host)
+        assert done == 0, said
+
+    assert _shape(host, "tap7") == before == ("02:00:00:00:00:77", state == "up")
+
+
+def _shape(host: Host, interface: str) -> tuple[str, bool]:
+    (link,) = json.loads(host.run("ip", "-json", "link", "show", interface))
+    return link["address"], "UP" in link["flags"]
 
 
 @pytest.mark.parametrize("again", [1, 2])

@@ -76,14 +76,18 @@ class Engine:
         """Learn who this host is; `reconcile` does what follows from it."""
         self._own = own
 
-    def take_batch(self, batch: Batch) -> None:
+    def take_batch(self, batch: Batch) -> bool:
         """Take a batch into the view and write what it changes.
+
+        Returns whether a machine here has made trouble with it: the kernel holds the batch, and
+        `reconcile` will tell of the machine and try again.
 
         Raises InvalidError or ExhaustedError, with nothing changed, when it cannot be taken; and
         DataplaneError when the kernel refused: the view holds the batch then, and `reconcile` will
         bring the kernel there.
         """
         own = self._require_own()
+        trouble = dict(self.interfaces.trouble)
         delta = plan_delta(self.view, batch)
         attached = set(self.interfaces.attached)
         check_capacity(self.view, delta, len(attached) + 1, self._kernel.capacities())
@@ -97,27 +101,32 @@ class Engine:
         if is_first:
             self.reconcile()
         self.applied_revision = self.view.revision
+        return self.interfaces.trouble != trouble
 
     def reconcile(self, *, with_locations: bool = True) -> Reconciled:
         """Bring links, programs, peers and tables in step with intent; a second run writes nothing.
 
         with_locations: whether to compare the one table that may be large as well; without, see
-        mend_locations. DataplaneError at the first thing that fails; what came before it stays.
+        mend_locations. DataplaneError at the first thing that fails, save where that is one
+        machine's; what came before it stays.
         """
         own = self._require_own()
         before = self._kernel.writes
+        self.interfaces.trouble.clear()
         is_new = self._ensure_mesh(own)
-        bindings, missing = self._ensure_interfaces(own)
+        bindings = self._ensure_interfaces(own)
+        self._ensure_peers(own, is_new=is_new)
+        self._ensure_tables(bindings, with_locations=with_locations)
+        for stable_id in sorted(self.interfaces.attached.keys() & bindings):
+            if not self._is_leaving(stable_id):
+                with self.interfaces.bearing(stable_id):
+                    self._lead_route(stable_id)
+        missing = dict(self.interfaces.trouble)
         self._missing = {
             machine.interface
             for machine in self.interfaces.attached.values()
             if machine.machine in missing
         }
-        self._ensure_peers(own, is_new=is_new)
-        self._ensure_tables(bindings, with_locations=with_locations)
-        for stable_id in sorted(self.interfaces.attached.keys() & bindings):
-            if not self._is_leaving(stable_id):
-                self._lead_route(stable_id)
         self._kernel.datapath.prune()
         if with_locations:
             self.applied_revision = self.view.revision
@@ -184,7 +193,9 @@ class Engine:
     def retire(self) -> tuple[StableId, ...]:
         """Undo the attachments of machines that moved away, and return their ids.
 
-        A machine that is here again, or on its way, is left alone; so is one attached anew.
+        A machine that is here again, or on its way, is left alone; so is one attached anew. One
+        that no other host has taken over keeps its interface, fenced, until one has: it may come
+        back, and has nothing else.
         """
         own = self._require_own()
         retired = []
@@ -193,6 +204,8 @@ class Engine:
             is_here = location is not None and location.locator == own.host.locator
             returns = moving is not None and moving.epoch > epoch
             if not is_here and not returns:
+                if location is not None and self.interfaces.is_way_out(stable_id):
+                    continue
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
             del self._departed[stable_id]
@@ -310,9 +323,7 @@ class Engine:
         kernel.writes += kernel.datapath.attach(ifindex, Attachment.MESH)
         return ifindex != before
 
-    def _ensure_interfaces(
-        self, own: OwnHost
-    ) -> tuple[dict[StableId, EndpointBinding], dict[str, str]]:
+    def _ensure_interfaces(self, own: OwnHost) -> dict[StableId, EndpointBinding]:
         name = self._config.host_interface
         kernel = self._kernel
         address = stable_address(own.fleet, own.host.stable_id)
@@ -321,11 +332,11 @@ class Engine:
             name, address, own.fleet.prefix, self._mtu_bytes
         )
         kernel.writes += kernel.datapath.attach(gateway_side.ifindex, Attachment.HOST)
-        bindings, missing = self.interfaces.ensure(own.fleet, self._mtu_bytes)
+        bindings = self.interfaces.ensure(own.fleet, self._mtu_bytes)
         bindings[own.host.stable_id] = EndpointBinding(
             gateway_side.ifindex, host_side.mac, is_peer=False
         )
-        return bindings, missing
+        return bindings
 
     def _ensure_peers(self, own: OwnHost, *, is_new: bool) -> None:
         """Before a whole view, a peer that only the kernel knows must not be lost."""

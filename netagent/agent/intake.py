@@ -110,7 +110,8 @@ class Intake:
         """
         began_s = time.monotonic()
         try:
-            await self._kernel_worker.run(self._engine.take_batch, batch)
+            if await self._kernel_worker.run(self._engine.take_batch, batch):
+                self._auditor.request(expects_writes=True)
         except (InvalidError, ExhaustedError) as error:
             self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
             return str(error)

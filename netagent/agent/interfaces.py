@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv6Address
 
 from netagent.agent.attached import AttachedMachine
@@ -15,11 +16,23 @@ from netagent.reconcile.operations import EndpointBinding, RemoveEndpoints, SetE
 
 
 class Interfaces:
-    """Keeps an interface, a filter and an endpoint row for each of `attached`."""
+    """Keeps an interface, a filter and an endpoint row for each of `attached`.
+
+    trouble: machine -> why, for those for which something could not be done.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.attached: dict[StableId, AttachedMachine] = {}
+        self.trouble: dict[str, str] = {}
+
+    @contextmanager
+    def bearing(self, stable_id: StableId) -> Iterator[None]:
+        """Note what fails with one machine: one whose namespace is odd must not stop the others."""
+        try:
+            yield
+        except (DataplaneError, OSError) as error:
+            self.trouble[self.attached[stable_id].machine] = str(error)
 
     def attach(
         self, machine: AttachedMachine, address: IPv6Address, mtu_bytes: int
@@ -60,25 +73,25 @@ class Interfaces:
                 )
             self._kernel.writes += self._kernel.datapath.detach(link.ifindex)
 
-    def ensure(
-        self, fleet: Fleet, mtu_bytes: int
-    ) -> tuple[dict[StableId, EndpointBinding], dict[str, str]]:
+    def ensure(self, fleet: Fleet, mtu_bytes: int) -> dict[StableId, EndpointBinding]:
         """Bring every attachment's interface and filter back.
 
-        Returns the bindings of those that have an interface, and machine -> why for the others.
+        Returns the bindings of those that have an interface; `trouble` says why others have none.
         """
         bindings: dict[StableId, EndpointBinding] = {}
-        missing: dict[str, str] = {}
         for stable_id, machine in sorted(self.attached.items()):
-            try:
+            with self.bearing(stable_id):
+                address = stable_address(fleet, stable_id)
                 link = self._kernel.links.find(machine.interface)
                 if link is None or link.mac != GATEWAY_MAC or not link.is_up:
-                    link = self._make(machine, stable_address(fleet, stable_id), mtu_bytes)
+                    link = self._make(machine, address, mtu_bytes)
                     self._kernel.writes += 1
                 bindings[stable_id] = self._bind(machine, link)
-            except (DataplaneError, OSError) as error:  # its namespace or interface is not there
-                missing[machine.machine] = str(error)
-        return bindings, missing
+                if machine.netns is not None:
+                    self._kernel.writes += self._kernel.links.mend_machine_interface(
+                        machine.interface, machine.netns, address, machine.mac, mtu_bytes
+                    )
+        return bindings
 
     def activate(self, stable_id: StableId) -> bool:
         """Lead the machine's default route through its interface here; False when so already.
@@ -94,8 +107,15 @@ class Interfaces:
         """Do ahead what `activate` would take time for; where that fails, it takes the time."""
         machine = self.attached[stable_id]
         if machine.netns is not None:
-            with suppress(DataplaneError):
-                self._kernel.links.prepare_machine_route(machine.interface, machine.netns)
+            self._kernel.links.prepare_machine_route(machine.interface, machine.netns)
+
+    def is_way_out(self, stable_id: StableId) -> bool:
+        """Whether no other host has taken the machine's default route over from our interface."""
+        machine = self.attached.get(stable_id)
+        if machine is not None and machine.netns is not None:
+            with suppress(DataplaneError, OSError):
+                return self._kernel.links.is_way_out(machine.interface, machine.netns)
+        return False
 
     def release(self, stable_id: StableId) -> None:
         """Let go of what was prepared."""
@@ -108,11 +128,15 @@ class Interfaces:
 
     def _make(self, machine: AttachedMachine, address: IPv6Address, mtu_bytes: int) -> Link:
         if machine.netns is None:
-            return self._kernel.links.prepare_existing_interface(machine.interface)
+            return self._kernel.links.prepare_existing_interface(machine.interface, self._filter)
         return self._kernel.links.make_machine_interface(
-            machine.interface, machine.netns, address, machine.mac, mtu_bytes
+            machine.interface, machine.netns, address, machine.mac, mtu_bytes, self._filter
         )
 
+    def _filter(self, ifindex: int) -> None:
+        """Attach our programs; before an interface is up, or a machine reaches the host itself."""
+        self._kernel.writes += self._kernel.datapath.attach(ifindex, Attachment.MACHINE)
+
     def _bind(self, machine: AttachedMachine, link: Link) -> EndpointBinding:
-        self._kernel.writes += self._kernel.datapath.attach(link.ifindex, Attachment.MACHINE)
+        self._filter(link.ifindex)
         return EndpointBinding(link.ifindex, machine.mac, is_peer=machine.netns is not None)

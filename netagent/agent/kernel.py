@@ -84,7 +84,10 @@ class Kernel:
         )
 
     def apply(self, operations: Iterable[Operation], routes: RoutesPort) -> None:
-        """Apply operations in the order given; DataplaneError at the first that fails."""
+        """Apply operations in the order given; DataplaneError at the first that fails.
+
+        A machine whose way out cannot be changed is noted by `routes`, and the others go on.
+        """
         for operation in operations:
             self._apply(operation, routes)
 
@@ -110,13 +113,17 @@ class Kernel:
                 datapath.location.update(locations)
                 self.writes += len(locations)
             case Activate(ids=ids):
-                self.writes += sum(routes.activate(stable_id) for stable_id in ids)
+                for stable_id in ids:
+                    with routes.bearing(stable_id):
+                        self.writes += routes.activate(stable_id)
             case Prepare(ids=ids):
                 for stable_id in ids:
-                    routes.prepare(stable_id)
+                    with routes.bearing(stable_id):
+                        routes.prepare(stable_id)
             case Release(ids=ids):
                 for stable_id in ids:
-                    routes.release(stable_id)
+                    with routes.bearing(stable_id):
+                        routes.release(stable_id)
             case SetTransitions(rows=transitions, is_refresh=is_refresh):
                 datapath.transition.update(self._with_deadline(transitions.items()))
                 self.writes += 0 if is_refresh else len(transitions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,17 @@ class Link:
     mac: bytes
     mtu_bytes: int
     is_up: bool
+
+
+@contextmanager
+def refusals(operation: str, subject: str) -> Iterator[None]:
+    """Tell what the kernel refuses, or pyroute2 cannot send, as a DataplaneError."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise DataplaneError(operation, subject, str(error), error.code) from error
+    except OSError as error:
+        raise DataplaneError(operation, subject, str(error), error.errno) from error
 
 
 def find_link(netlink: IPRoute, **by: Any) -> Link | None:

@@ -8,6 +8,7 @@ Blocking; one thread at a time.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +17,13 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from netagent.dataplane.link import Link, find_link, link_gone, read_link
+from netagent.dataplane.link import Link, find_link, link_gone, read_link, refusals
 from netagent.dataplane.link_use import LinkUse, observe_use
 from netagent.dataplane.machine_route import MachineRoute
 from netagent.dataplane.machine_side import (
     ALIAS,
     bring_up,
+    leads_out,
     name_machine_side,
     set_default_route,
     set_machine_side,
@@ -37,6 +39,10 @@ HOST_SIDE_MTU_BYTES = 65535
 not to have its packets dropped without a word by a smaller interface."""
 
 _ADDR_GEN_NONE = 1
+
+
+def _nothing(ifindex: int) -> None:
+    """Do nothing before an interface is set up."""
 
 
 class Links:
@@ -74,19 +80,28 @@ class Links:
         gateway_name = f"{name}-gw"
         if self.find(name) is None:
             self._make_pair(gateway_name, peer={"ifname": name})
-        gateway = self._bring_up_gateway_side(gateway_name)
+        self._ready_gateway_side(gateway_name)
+        gateway = self._bring_up(gateway_name)
         link = self._must_find(name)
         set_machine_side(self._netlink, link.ifindex, address, None, mtu_bytes)
         _set_route(self._netlink, link.ifindex, prefix)
         return link, gateway
 
     def make_machine_interface(
-        self, name: str, netns: Path, address: IPv6Address, mac: bytes, mtu_bytes: int
+        self,
+        name: str,
+        netns: Path,
+        address: IPv6Address,
+        mac: bytes,
+        mtu_bytes: int,
+        before_up: Callable[[int], None] = _nothing,
     ) -> Link:
         """Make a machine's interface in its namespace, with address, gateway and MTU; no route yet.
 
         name: of the host's side, at most 15 characters. In the machine it is the first free ethN.
-        Idempotent: an interface of that name is completed. Returns the host's side.
+        before_up: what is to be done with the host's side, by index, before anything passes it.
+        Idempotent: an interface of that name is completed. Returns the host's side, which is set up
+        last, so that one that is up is complete.
         """
         with open_netns(netns) as fd:
             if self.find(name) is None:
@@ -96,17 +111,33 @@ class Links:
             peer = self.find(_peer_name(name))
             if peer is not None:
                 self._move(peer, fd)
-        link = self._bring_up_gateway_side(name)
+        before_up(self._ready_gateway_side(name).ifindex)
+        self.mend_machine_interface(name, netns, address, mac, mtu_bytes)
+        return self._bring_up(name)
+
+    def mend_machine_interface(
+        self, name: str, netns: Path, address: IPv6Address, mac: bytes, mtu_bytes: int
+    ) -> bool:
+        """Give the machine's side what it lacks, as after it was set down; False when nothing."""
         ifindex = self._other_end(name)
 
-        def complete() -> None:
+        def complete() -> bool:
             with IPRoute() as inside:
-                name_machine_side(inside, ifindex)
-                set_machine_side(inside, ifindex, address, mac, mtu_bytes)
-                bring_up(inside, LOOPBACK_INDEX)
+                wrote = name_machine_side(inside, ifindex)
+                wrote |= set_machine_side(inside, ifindex, address, mac, mtu_bytes)
+                return bring_up(inside, LOOPBACK_INDEX) or wrote
 
-        run_in_netns(netns, complete)
-        return link
+        return run_in_netns(netns, complete)
+
+    def is_way_out(self, name: str, netns: Path) -> bool:
+        """Whether the machine's default route leads through this interface."""
+        ifindex = self._other_end(name)
+
+        def ask() -> bool:
+            with IPRoute() as inside:
+                return leads_out(inside, ifindex)
+
+        return run_in_netns(netns, ask)
 
     def prepare_machine_route(self, name: str, netns: Path) -> None:
         """Do all of activate_machine_interface that can be done ahead. Idempotent.
@@ -142,15 +173,17 @@ class Links:
 
         return run_in_netns(netns, switch)
 
-    def prepare_existing_interface(self, name: str) -> Link:
+    def prepare_existing_interface(
+        self, name: str, before_up: Callable[[int], None] = _nothing
+    ) -> Link:
         """Bring up an interface that somebody else made, with the gateway's MAC.
 
-        Raises DataplaneError (ENODEV) when there is none of that name.
+        before_up: as for make_machine_interface. Raises DataplaneError (ENODEV) when there is none
+        of that name.
         """
-        self._must_find(name)
+        before_up(self._must_find(name).ifindex)
         self._set(name, address=GATEWAY_MAC.hex(":"))
-        self._set(name, state="up")
-        return self._must_find(name)
+        return self._bring_up(name)
 
     def observe_use(self, name: str) -> LinkUse:
         """Return how an interface is used. Raises DataplaneError (ENODEV) when there is none."""
@@ -219,8 +252,8 @@ class Links:
                 raise DataplaneError("make", f"interface {name}", str(error), error.code) from error
         self._set(name, IFLA_IFALIAS=ALIAS)
 
-    def _bring_up_gateway_side(self, name: str) -> Link:
-        """Ready our side of a pair: the gateway's MAC, no addresses of its own, up."""
+    def _ready_gateway_side(self, name: str) -> Link:
+        """Ready our side of a pair to be set up: the gateway's MAC, no addresses of its own."""
         link = self._must_find(name)
         if link.mac != GATEWAY_MAC:
             self._set(name, address=GATEWAY_MAC.hex(":"))
@@ -228,29 +261,29 @@ class Links:
             self._set(name, mtu=HOST_SIDE_MTU_BYTES)
         if not link.is_up:
             self._set(name, IFLA_AF_SPEC=_no_generated_addresses())
+        return self._must_find(name)
+
+    def _bring_up(self, name: str) -> Link:
+        if not self._must_find(name).is_up:
             self._set(name, state="up")
         return self._must_find(name)
 
     def _other_end(self, name: str) -> int:
         """Return the index that the other end of a pair has in its own namespace."""
         link = self._must_find(name)
-        (message,) = self._netlink.link("get", index=link.ifindex)
+        with refusals("find", f"the other end of interface {name}"):
+            (message,) = self._netlink.link("get", index=link.ifindex)
         # The kernel leaves it out where both ends have the same index.
         return int(message.get_attr("IFLA_LINK") or link.ifindex)
 
     def _move(self, link: Link, netns_fd: int) -> None:
-        try:
+        with refusals("move", f"interface {link.name} into the machine"):
             self._netlink.link("set", index=link.ifindex, net_ns_fd=netns_fd)
-        except NetlinkError as error:
-            subject = f"interface {link.name} into the machine"
-            raise DataplaneError("move", subject, str(error), error.code) from error
 
     def _set(self, name: str, **attributes: Any) -> None:
         link = self._must_find(name)
-        try:
+        with refusals("set up", f"interface {name}"):
             self._netlink.link("set", index=link.ifindex, **attributes)
-        except NetlinkError as error:
-            raise DataplaneError("set up", f"interface {name}", str(error), error.code) from error
 
     def _must_find(self, name: str) -> Link:
         link = self.find(name)
@@ -271,4 +304,5 @@ def _no_generated_addresses() -> dict[str, Any]:
 
 
 def _set_route(netlink: IPRoute, ifindex: int, prefix: IPv6Network) -> None:
-    netlink.route("replace", dst=str(prefix), gateway=str(GATEWAY_ADDRESS), oif=ifindex)
+    with refusals("set", f"the route to {prefix}"):
+        netlink.route("replace", dst=str(prefix), gateway=str(GATEWAY_ADDRESS), oif=ifindex)

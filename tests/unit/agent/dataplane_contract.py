@@ -56,7 +56,7 @@ def check_mesh(mesh: MeshPort) -> None:
     assert index is not None
     mesh.ensure(51820, 1408)
     assert mesh.ifindex() == index
-    assert mesh.is_applied([])
+    assert not mesh.is_applied([PEER]), "it has not even a key"
     assert mesh.apply([PEER])
     assert not mesh.apply([PEER])
     assert mesh.is_applied([PEER])

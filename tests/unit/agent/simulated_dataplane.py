@@ -3,7 +3,7 @@
 test_agent_dataplane_contract.py holds it and the real one to the same behaviour.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -23,6 +23,7 @@ class SimulatedTable:
         self.name = name
         self.capacity = capacity
         self.rows: dict = {}
+        self.refuses = False
 
     def get(self, key):
         return self.rows.get(key)
@@ -33,6 +34,8 @@ class SimulatedTable:
     def update(self, rows: Mapping) -> None:
         if not rows:
             return
+        if self.refuses:
+            raise DataplaneError("update", f"map {self.name}", "no memory", 12)
         if len(self.rows.keys() | rows.keys()) > self.capacity:
             raise DataplaneError("update", f"map {self.name}", "no room", 7)
         self._journal.append((f"{self.name}.update", dict(rows)))
@@ -58,6 +61,7 @@ class SimulatedDataplane:
         self.attached: dict[int, tuple[Attachment, Constants]] = {}
         self.peers: tuple[PeerConfig, ...] = ()
         self.active: dict[Path, str] = {}
+        self.down_inside: set[str] = set()
         self.prepared: set[str] = set()
         self.failing: DataplaneError | None = None
         self._next_ifindex = 10
@@ -130,14 +134,34 @@ class SimulatedLinks:
         return self._state.links[name], self._state.links[f"{name}-gw"]
 
     def make_machine_interface(
-        self, name: str, netns: Path, address: IPv6Address, mac: bytes, mtu_bytes: int
+        self,
+        name: str,
+        netns: Path,
+        address: IPv6Address,
+        mac: bytes,
+        mtu_bytes: int,
+        before_up: Callable[[int], None] = lambda ifindex: None,
     ) -> Link:
         if self.find(name) is None:
             if str(netns).endswith("gone"):
                 raise DataplaneError("enter", f"namespace {netns}", "no such file", 2)
-            self._state.make_link(name)
+            made = self._state.make_link(name)
             self._state.journal.append(("link.make", name))
+            before_up(made.ifindex)
+        self.mend_machine_interface(name, netns, address, mac, mtu_bytes)
         return self._state.links[name]
+
+    def mend_machine_interface(
+        self, name: str, netns: Path, address: IPv6Address, mac: bytes, mtu_bytes: int
+    ) -> bool:
+        if name not in self._state.down_inside:
+            return False
+        self._state.down_inside.discard(name)
+        self._state.journal.append(("mend", name))
+        return True
+
+    def is_way_out(self, name: str, netns: Path) -> bool:
+        return self._state.active.get(netns) == name
 
     def prepare_machine_route(self, name: str, netns: Path) -> None:
         self._state.prepared.add(name)
@@ -149,15 +173,20 @@ class SimulatedLinks:
         self._state.prepared.discard(name)
         if name not in self._state.links:
             raise DataplaneError("find", f"interface {name}", "there is none of that name", 19)
+        if name in self._state.down_inside:
+            raise DataplaneError("lead", "the machine's default route", "unreachable", 101)
         if self._state.active.get(netns) == name:
             return False
         self._state.active[netns] = name
         self._state.journal.append(("activate", name))
         return True
 
-    def prepare_existing_interface(self, name: str) -> Link:
+    def prepare_existing_interface(
+        self, name: str, before_up: Callable[[int], None] = lambda ifindex: None
+    ) -> Link:
         if name not in self._state.links:
             raise DataplaneError("find", f"interface {name}", "there is none of that name", 19)
+        before_up(self._state.links[name].ifindex)
         link = replace(self._state.links[name], mac=GATEWAY_MAC, is_up=True)
         self._state.links[name] = link
         return link

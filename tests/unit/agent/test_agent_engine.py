@@ -128,6 +128,7 @@ def test_source_keeps_forwarding_until_settled_and_then_lets_go(rig: Rig) -> Non
     rig.attach()
     engine.take_batch(moving(WEB, H1, H2, 2, revision=2))
     engine.take_batch(located({WEB: at(H2, 2)}, revision=3))
+    rig.state.active[Path("/run/netns/web")] = "the destination's"
     assert engine.retire() == ()
     assert "na-web" in rig.state.links
 
@@ -136,6 +137,35 @@ def test_source_keeps_forwarding_until_settled_and_then_lets_go(rig: Rig) -> Non
     assert engine.retire() == (WEB,)
     assert "na-web" not in rig.state.links
     assert WEB not in rig.state.endpoint.rows
+
+
+def test_source_keeps_a_machine_that_nobody_has_taken_over(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    rig.attach()
+    engine.take_batch(moving(WEB, H1, H2, 2, revision=2))
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=3))
+    engine.take_batch(settled(WEB, 2, revision=4))
+    assert engine.retire() == ()
+    assert engine.state(WEB) is EndpointState.FENCED
+
+    engine.take_batch(moving(WEB, H2, H1, 3, revision=5))
+    engine.take_batch(located({WEB: at(H1, 3)}, revision=6))
+    engine.take_batch(settled(WEB, 3, revision=7))
+    assert engine.retire() == ()
+    assert engine.state(WEB) is EndpointState.LIVE
+    assert "na-web" in rig.state.links
+
+
+def test_source_lets_go_once_the_machine_is_taken_over(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    rig.attach()
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
+    assert engine.retire() == ()
+
+    rig.state.active[Path("/run/netns/web")] = "the destination's"
+
+    assert engine.retire() == (WEB,)
+    assert "na-web" not in rig.state.links
 
 
 def test_source_does_not_take_the_route_back_before_it_hears_of_the_commit(rig: Rig) -> None:
@@ -316,6 +346,33 @@ def test_missing_namespace_is_told_and_the_others_go_on(rig: Rig) -> None:
     assert WEB not in rig.state.endpoint.rows
 
 
+def test_a_machine_whose_interface_is_down_holds_nobody_up(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H2, 1), DB: at(H2, 1, "db")})
+    rig.attach()
+    rig.attach(DB, "db")
+    rig.state.down_inside = {"na-web"}
+
+    made_trouble = engine.take_batch(located({WEB: at(H1, 2), DB: at(H1, 2, "db")}, revision=2))
+
+    assert made_trouble
+    assert engine.applied_revision == 2
+    assert rig.state.active == {Path("/run/netns/db"): "na-db"}
+    assert not engine.reconcile().missing
+    assert rig.state.active[Path("/run/netns/web")] == "na-web"
+    assert engine.reconcile().writes == 0
+    assert not engine.take_batch(located({WEB: at(H1, 3)}, revision=3))
+
+
+def test_the_filter_of_a_lost_interface_comes_before_it_is_up(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    rig.attach()
+    rig.state.remove_link("na-web")
+
+    engine.reconcile()
+
+    assert rig.state.changes()[:2] == ["link.make", "attach"]
+
+
 def test_interface_that_comes_back_is_of_concern(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
     tap = rig.state.make_link("tap0")
@@ -332,11 +389,12 @@ def test_interface_that_comes_back_is_of_concern(rig: Rig) -> None:
 def test_kernel_that_refuses_is_brought_there_later(rig: Rig) -> None:
     engine = rig.start({WEB: at(H2, 1)})
     rig.attach()
-    del rig.state.links["na-web"]
+    rig.state.location.refuses = True
 
     with pytest.raises(DataplaneError):
         engine.take_batch(located({WEB: at(H1, 2)}, revision=2))
     assert engine.applied_revision == 1
+    rig.state.location.refuses = False
     engine.reconcile()
 
     assert engine.applied_revision == 2
