@@ -195,9 +195,7 @@ def _peer_status(row: Sequence[str]) -> PeerStatus:
     return PeerStatus(
         public_key=base64.b64decode(key),
         endpoint=None if endpoint == "(none)" else _parse_endpoint(endpoint),
-        allowed=tuple(
-            ip_network(part) for part in allowed.split(",") if part and part != "(none)"
-        ),
+        allowed=tuple(ip_network(part) for part in allowed.split(",") if part and part != "(none)"),
         last_handshake_s=int(handshake),
         received_bytes=int(received),
         sent_bytes=int(sent),
