@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from netagent.dataplane import abi, bpf_map, libbpf
-from netagent.dataplane.abi import Counter, EndpointRow, FlowRow, TransitionRow, Verdict
+from netagent.dataplane import abi, abi_flows, bpf_map, libbpf
+from netagent.dataplane.abi import Counter, EndpointRow, TransitionRow, Verdict
+from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
 from netagent.model.addresses import StableId
 from netagent.model.errors import AbiMismatchError
 from netagent.model.fleet import Location
@@ -41,8 +42,23 @@ TRANSITION: Layout[StableId, TransitionRow] = Layout(
 ENDPOINT: Layout[StableId, EndpointRow] = Layout(
     "endpoint", 8, 16, abi.pack_id, abi.unpack_id, abi.pack_endpoint, abi.unpack_endpoint
 )
-CONNTRACK: Layout[FlowRow, int] = Layout(
-    "conntrack", 24, 8, abi.pack_flow, abi.unpack_flow, abi.pack_seen, abi.unpack_seen
+CONNTRACK: Layout[FlowRow, FlowStateRow] = Layout(
+    "conntrack",
+    32,
+    32,
+    abi_flows.pack_flow,
+    abi_flows.unpack_flow,
+    abi_flows.pack_flow_state,
+    abi_flows.unpack_flow_state,
+)
+FRAGMENTS: Layout[FragmentRow, FragmentStateRow] = Layout(
+    "fragments",
+    32,
+    24,
+    abi_flows.pack_fragment,
+    abi_flows.unpack_fragment,
+    abi_flows.pack_fragment_state,
+    abi_flows.unpack_fragment_state,
 )
 
 
