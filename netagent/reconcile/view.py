@@ -1,4 +1,4 @@
-"""What the agent holds of the fleet: the desired state, as control told it.
+"""What the agent holds of the fleet and of its policies: the desired state, as control told it.
 
 Changed by whole deltas only (see delta.py), so it is always the state at one revision. It lives in
 memory and knows neither the kernel nor the replica.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from netagent.model.addresses import HOST_NETWORK, Locator, StableId, network_of
 from netagent.model.fleet import IDENTITY_HOST, Host, Location, Transition
+from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.batch import NamedLocation
 
 TOMBSTONES_MAX = 65_536
@@ -28,11 +29,21 @@ class NetworkTable:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPolicy:
+    """One network's policy. content: what control calls it; two called alike are alike."""
+
+    compiled: CompiledPolicy
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """The least that brings a view from one revision to the next; see plan_delta.
 
     removed_locations, removed_transitions: what was held, by id.
     remembered: id -> epoch of rows that control removed by id.
+    policies: by network number, those that change, and share what stays with what they were.
+    former_policies: what was held of these and of the dropped ones.
     """
 
     revision: int
@@ -45,6 +56,9 @@ class Delta:
     transitions: dict[StableId, Transition] = field(default_factory=dict)
     removed_transitions: dict[StableId, Transition] = field(default_factory=dict)
     remembered: dict[StableId, int] = field(default_factory=dict)
+    policies: dict[int, HeldPolicy] = field(default_factory=dict)
+    dropped_policies: frozenset[int] = frozenset()
+    former_policies: dict[int, HeldPolicy] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -58,6 +72,8 @@ class Delta:
             or self.removed_locations
             or self.transitions
             or self.removed_transitions
+            or self.policies
+            or self.dropped_policies
         )
 
     @property
@@ -77,12 +93,16 @@ def host_location(host: Host) -> Location:
 
 
 class View:
-    """Hosts, networks, locations and transitions at `revision`."""
+    """Hosts, networks, locations, transitions and policies at `revision`.
+
+    policies: by network number; not every network that is held has one here.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
         self.hosts: dict[str, Host] = {}
         self.networks: dict[int, NetworkTable] = {}
+        self.policies: dict[int, HeldPolicy] = {}
         self.tombstones: OrderedDict[StableId, int] = OrderedDict()
         self._host_ids: dict[StableId, Host] = {}
 
@@ -170,4 +190,7 @@ class View:
             self.tombstones.move_to_end(stable_id)
         while len(self.tombstones) > TOMBSTONES_MAX:
             self.tombstones.popitem(last=False)
+        for number in delta.dropped_policies:
+            del self.policies[number]
+        self.policies.update(delta.policies)
         self.revision = delta.revision
