@@ -80,10 +80,12 @@ class Intake:
         await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
         await self._take_place(held.own)
         log.info(
-            "started from the replica revision=%d hosts=%d locations=%d attachments=%d",
+            "started from the replica revision=%d hosts=%d locations=%d policies=%d"
+            " attachments=%d",
             held.view.revision,
             len(held.view.hosts),
             held.view.count_locations(),
+            len(held.view.policies),
             len(held.attached),
         )
 
@@ -143,10 +145,10 @@ class Intake:
         self._unwritten += await self._kernel_worker.run(self._engine.take_unwritten)
         await self._flush()
 
-    async def position(self) -> tuple[str, int, tuple[int, ...]]:
-        """Return (fleet id or empty, newest revision applied, networks held)."""
-        revision, networks = await self._kernel_worker.run(self._engine.position)
-        return self._own.fleet.fleet_id if self._own else "", revision, networks
+    async def position(self) -> tuple[str, int, tuple[int, ...], dict[int, bytes]]:
+        """Return (fleet id or empty, newest revision applied, networks held, policies held)."""
+        held = await self._kernel_worker.run(self._engine.position)
+        return self._own.fleet.fleet_id if self._own else "", *held
 
     async def keep(self, machine: AttachedMachine) -> AttachedMachine:
         """Record an attachment before it is made, so that a crash in between leaves no orphan.

@@ -108,9 +108,9 @@ def plan_delta(view: View, batch: Batch) -> Delta:
         policies=policies,
         dropped_policies=dropped_policies,
         former_policies={
-            number: held
-            for number, held in view.policies.items()
-            if number in policies or number in dropped_policies
+            number: view.policies[number]
+            for number in (*policies, *dropped_policies)
+            if number in view.policies
         },
     )
     _plan_locations(view, batch, delta)
