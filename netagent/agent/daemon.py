@@ -25,6 +25,7 @@ from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
 from netagent.agent.replica import Replica
+from netagent.agent.respondent import Respondent
 from netagent.agent.service import AgentService, AgentStatus
 from netagent.agent.state_lock import hold_state_lock
 from netagent.agent.sync import ControlClient
@@ -98,8 +99,9 @@ class Agent:
         self._intake = Intake(
             self._engine, kernel_worker, replica, replica_worker, self._auditor, self._conditions
         )
+        self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
         self._control = ControlClient(
-            config, public_key, self._intake, self._conditions, random.random
+            config, public_key, self._intake, self._respondent, self._conditions, random.random
         )
         # A handle of its own: status must not make a commit wait for `wg`.
         self._observer = Mesh(config.mesh_interface, config.private_key)
@@ -113,6 +115,7 @@ class Agent:
             tasks = [
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
+                group.create_task(self._respondent.run(), name="answers"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
             ]
             async with serve_local_api(self._config.socket, service):

@@ -80,8 +80,7 @@ class Intake:
         await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
         await self._take_place(held.own)
         log.info(
-            "started from the replica revision=%d hosts=%d locations=%d policies=%d"
-            " attachments=%d",
+            "started from the replica revision=%d hosts=%d locations=%d policies=%d attachments=%d",
             held.view.revision,
             len(held.view.hosts),
             held.view.count_locations(),
