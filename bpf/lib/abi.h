@@ -14,7 +14,7 @@
 
 /* Why a packet was passed or dropped. Numbers are never reused.
  * 1 to 15 pass, 16 and up drop. Change together: abi.py, docs/architecture.md, tests/oracle.
- * Retired: 26 (isolation between networks, before there were policies).
+ * Retired: 26, 27 (isolation of networks and hosts, before there were policies).
  */
 enum verdict {
 	VERDICT_NONE = 0,
@@ -36,7 +36,6 @@ enum verdict {
 	DROP_EXTENSION_HEADER = 23,
 	DROP_NEIGHBOUR_DISCOVERY = 24,
 	DROP_UNKNOWN_DESTINATION = 25,
-	DROP_HOST_CLOSED = 27,
 	DROP_FRAGMENT = 28,
 	DROP_TOO_BIG = 29,
 	DROP_NOT_ENCODED = 30,
