@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from netagent.dataplane.abi import Constants, Counter, EndpointRow, TransitionRow, Verdict
+from netagent.dataplane.abi_policy import RuleCounter, RuleRow
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
 from netagent.dataplane.link_use import LinkUse
+from netagent.dataplane.policy_lookup import PolicyAnswer
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
 from netagent.model.addresses import StableId
-from netagent.model.fleet import Location
+from netagent.model.fleet import Identity, Location
+from netagent.policy.entries import CompiledPolicy, Direction
+from netagent.reconcile.held_policies import HeldPolicies, Room
 
 V = TypeVar("V")
 
@@ -36,6 +40,30 @@ class TablePort(Protocol[V]):
     def delete(self, keys: Iterable[StableId], /) -> None: ...
 
 
+class PolicyPort(Protocol):
+    """Policies in the kernel; netagent.dataplane.policy_maps.PolicyMaps documents the methods."""
+
+    @property
+    def room(self) -> Room: ...
+    def observe(self) -> HeldPolicies: ...
+    def held(self) -> HeldPolicies: ...
+    def forget(self) -> None: ...
+    def apply(self, compiled: CompiledPolicy, /) -> int: ...
+    def drop(self, network: int, /) -> int: ...
+    def generation(self) -> int: ...
+    def raise_generation(self) -> int: ...
+    def ask(
+        self,
+        network: int,
+        direction: Direction,
+        source: Identity | IPv6Address,
+        destination: Identity | IPv6Address,
+        protocol: int,
+        port: int,
+    ) -> PolicyAnswer | None: ...
+    def rule_counters(self) -> dict[tuple[RuleRow, bool], RuleCounter]: ...
+
+
 class DatapathPort(Protocol):
     """Maps and programs."""
 
@@ -45,6 +73,8 @@ class DatapathPort(Protocol):
     def transition(self) -> TablePort[TransitionRow]: ...
     @property
     def endpoint(self) -> TablePort[EndpointRow]: ...
+    @property
+    def policies(self) -> PolicyPort: ...
     def load(self, constants: Constants) -> None: ...
     def attach(self, ifindex: int, attachment: Attachment) -> bool: ...
     def detach(self, ifindex: int) -> bool: ...

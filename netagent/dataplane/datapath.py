@@ -15,6 +15,7 @@ from enum import Enum
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -27,6 +28,7 @@ from netagent.dataplane.abi import (
     Verdict,
     pin_root,
 )
+from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
 from netagent.dataplane.filters import (
     Direction,
     Filter,
@@ -34,7 +36,16 @@ from netagent.dataplane.filters import (
     observe_filter,
     remove_filters,
 )
-from netagent.dataplane.tables import CONNTRACK, ENDPOINT, LOCATION, TRANSITION, Counters, Table
+from netagent.dataplane.policy_maps import PolicyMaps
+from netagent.dataplane.tables import (
+    CONNTRACK,
+    ENDPOINT,
+    FRAGMENTS,
+    LOCATION,
+    TRANSITION,
+    Counters,
+    Table,
+)
 from netagent.model.addresses import StableId
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Location
@@ -59,6 +70,9 @@ class Datapath:
     location: Table[StableId, Location]
     transition: Table[StableId, TransitionRow]
     endpoint: Table[StableId, EndpointRow]
+    conntrack: Table[FlowRow, FlowStateRow]
+    fragments: Table[FragmentRow, FragmentStateRow]
+    policies: PolicyMaps
 
     def __init__(self, pin_dir: Path) -> None:
         """Make the pinned maps, or adopt those that are there.
@@ -78,6 +92,8 @@ class Datapath:
         self.transition = Table(TRANSITION, pin_dir / "transition")
         self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
+        self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
+        self.policies = PolicyMaps(pin_dir)
         self._counters = Counters(pin_dir / "counters")
         self._netlink = IPRoute()
 
@@ -107,8 +123,11 @@ class Datapath:
         self._programs = loaded
 
     def _map_ids(self) -> list[int]:
-        tables = self.location, self.transition, self.endpoint, self.conntrack
-        return [*(table.map_id for table in tables), self._counters.map_id]
+        ids = [table.map_id for table in self._tables()]
+        return [*ids, *self.policies.map_ids, self._counters.map_id]
+
+    def _tables(self) -> tuple[Table[Any, Any], ...]:
+        return self.location, self.transition, self.endpoint, self.conntrack, self.fragments
 
     def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
         with (
@@ -174,8 +193,9 @@ class Datapath:
     def close(self) -> None:
         """Close all descriptors; everything stays pinned and attached."""
         self._close_programs()
-        for table in (self.location, self.transition, self.endpoint, self.conntrack):
+        for table in self._tables():
             table.close()
+        self.policies.close()
         self._counters.close()
         self._netlink.close()
 

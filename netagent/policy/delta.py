@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 
 from netagent.model.fleet import Identity
-from netagent.policy.entries import ClassId, CompiledPolicy, Direction, PolicyClass
+from netagent.policy.entries import ClassId, CompiledPolicy, Direction, PolicyClass, Rows
 
 Pair = tuple[Direction, Identity, Identity]
 
@@ -41,27 +41,9 @@ class PolicyDelta:
 
 def plan_delta(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDelta:
     """Return what turns `before` into `after`; rows that the two share cost nothing."""
-    pairs: dict[Pair, ClassId | None] = {}
-    for direction in Direction:
-        old_rows, new_rows = before.pairs[direction], after.pairs[direction]
-        for source in old_rows.keys() | new_rows.keys():
-            old, new = old_rows.get(source, {}), new_rows.get(source, {})
-            if old is new:
-                continue
-            for destination in old.keys() - new.keys():
-                pairs[direction, source, destination] = None
-            for destination, class_id in new.items():
-                if old.get(destination) != class_id:
-                    pairs[direction, source, destination] = class_id
-    gone = dict.fromkeys(before.prefixes.keys() - after.prefixes.keys())
-    prefixes = {
-        prefix: identity
-        for prefix, identity in after.prefixes.items()
-        if before.prefixes.get(prefix) != identity
-    }
     return PolicyDelta(
-        pairs,
-        {**gone, **prefixes},
+        plan_pairs(before.pairs, after.pairs),
+        plan_prefixes(before.prefixes, after.prefixes),
         {
             one: after.defaults[one]
             for one in Direction
@@ -71,3 +53,33 @@ def plan_delta(before: CompiledPolicy, after: CompiledPolicy) -> PolicyDelta:
         frozenset(before.classes.keys() - after.classes.keys()),
         after.rules,
     )
+
+
+def plan_pairs(
+    before: Mapping[Direction, Rows], after: Mapping[Direction, Rows]
+) -> dict[Pair, ClassId | None]:
+    """Return the pairs to set, or (None) to remove; rows that the two share cost nothing."""
+    pairs: dict[Pair, ClassId | None] = {}
+    for direction in Direction:
+        old_rows, new_rows = before[direction], after[direction]
+        for source in old_rows.keys() | new_rows.keys():
+            old, new = old_rows.get(source, {}), new_rows.get(source, {})
+            if old is new:
+                continue
+            for destination in old.keys() - new.keys():
+                pairs[direction, source, destination] = None
+            for destination, class_id in new.items():
+                if old.get(destination) != class_id:
+                    pairs[direction, source, destination] = class_id
+    return pairs
+
+
+def plan_prefixes(
+    before: Mapping[IPv6Network, Identity], after: Mapping[IPv6Network, Identity]
+) -> dict[IPv6Network, Identity | None]:
+    """Return the prefixes to set, or (None) to remove."""
+    prefixes: dict[IPv6Network, Identity | None] = dict.fromkeys(before.keys() - after.keys())
+    for prefix, identity in after.items():
+        if before.get(prefix) != identity:
+            prefixes[prefix] = identity
+    return prefixes
