@@ -24,6 +24,7 @@ from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
+from netagent.agent.policy_status import describe_policies, measure_maps
 from netagent.agent.replica import Replica
 from netagent.agent.respondent import Respondent
 from netagent.agent.service import AgentService, AgentStatus
@@ -99,6 +100,7 @@ class Agent:
         self._intake = Intake(
             self._engine, kernel_worker, replica, replica_worker, self._auditor, self._conditions
         )
+        self._policies = kernel.datapath.policies
         self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
         self._control = ControlClient(
             config, public_key, self._intake, self._respondent, self._conditions, random.random
@@ -152,6 +154,7 @@ class Agent:
     async def _read_status(self) -> AgentStatus:
         engine = await self._worker.run(self._engine.status)
         hosts = await self._worker.run(self._engine.hosts_by_key)
+        intent = await self._worker.run(self._engine.policy_intent)
         return AgentStatus(
             name=self._config.name,
             engine=engine,
@@ -161,6 +164,8 @@ class Agent:
             hosts=hosts,
             conditions=tuple(self._conditions.active()),
             drift_mended=self._auditor.drift_mended,
+            policies=await asyncio.to_thread(describe_policies, intent.desired),
+            policy_maps=await asyncio.to_thread(measure_maps, intent.believed, self._policies.room),
         )
 
     def _observe_peers(self) -> list[PeerStatus]:

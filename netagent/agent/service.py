@@ -13,6 +13,7 @@ from netagent.agent.attached import EndpointState
 from netagent.agent.conditions import Condition, Severity
 from netagent.agent.errors import as_status
 from netagent.agent.facts import EndpointStatus, EngineStatus, OwnHost
+from netagent.agent.policy_status import PolicyStatus
 from netagent.agent.session import AGENT_VERSION
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.agent.v1 import agent_service_pb2_grpc
@@ -47,6 +48,8 @@ class AgentStatus:
     hosts: dict[bytes, Host]
     conditions: tuple[Condition, ...]
     drift_mended: int
+    policies: tuple[PolicyStatus, ...]
+    policy_maps: dict[str, tuple[int, int]]
 
 
 class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
@@ -128,7 +131,11 @@ def _status_to_message(status: AgentStatus) -> pb.GetStatusResponse:
         ],
         maps=[
             pb.MapUsage(name=name, entries=entries, capacity=capacity)
-            for name, (entries, capacity) in sorted(engine.maps.items())
+            for name, (entries, capacity) in sorted((engine.maps | status.policy_maps).items())
+        ],
+        policies=[
+            pb.PolicyInForce(network=one.network, version=one.version, pairs=one.pairs)
+            for one in status.policies
         ],
         drift_mended=status.drift_mended,
         kernel_writes=engine.kernel_writes,
