@@ -20,6 +20,10 @@ from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
 from netagent.agent.engine import Engine
 from netagent.agent.facts import EndpointStatus, OwnHost
+from netagent.agent.flow_log import FlowLog
+from netagent.agent.flow_names import FlowNames
+from netagent.agent.flow_service import counters_to_message
+from netagent.agent.flow_watch import FlowWatch
 from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
@@ -31,6 +35,7 @@ from netagent.agent.service import AgentService, AgentStatus
 from netagent.agent.state_lock import hold_state_lock
 from netagent.agent.sync import ControlClient
 from netagent.agent.worker import Worker
+from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.links import Links
 from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
@@ -101,6 +106,8 @@ class Agent:
             self._engine, kernel_worker, replica, replica_worker, self._auditor, self._conditions
         )
         self._policies = kernel.datapath.policies
+        self._events = kernel.datapath.events
+        self._flows = FlowLog()
         self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
         self._control = ControlClient(
             config, public_key, self._intake, self._respondent, self._conditions, random.random
@@ -111,18 +118,22 @@ class Agent:
     async def run(self) -> None:
         """Run until `stop`."""
         attacher = Attacher(self._config, self._engine, self._worker, self._intake, self._control)
-        service = AgentService(attacher, self._read_endpoints, self._read_status)
+        service = AgentService(
+            attacher, self._read_endpoints, self._read_status, self._flows, self._read_counters
+        )
         await self._intake.restore()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(self._respondent.run(), name="answers"),
+                group.create_task(self._watch_flows(), name="flows"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
             ]
             async with serve_local_api(self._config.socket, service):
                 log.info("agent runs host=%s", self._config.name)
                 await self._stopping.wait()
+                self._flows.close()
             for task in tasks:
                 task.cancel()
         await self._drain()
@@ -145,6 +156,18 @@ class Agent:
             self._conditions.set(Code.WIREGUARD_DOWN, f"interface {event.name} is gone")
         if self._engine.concerns(event.name, is_gone=event.is_gone):
             self._auditor.request(expects_writes=False)
+
+    async def _watch_flows(self) -> None:
+        fleet = (await self._intake.wait_until_placed()).fleet
+
+        def names() -> FlowNames:
+            return FlowNames(fleet, self._engine.view, time.time_ns() - read_boottime_ns())
+
+        await FlowWatch(self._events, self._flows, names, self._conditions).run()
+
+    async def _read_counters(self, network: str) -> pb.ListRuleCountersResponse:
+        counters = await asyncio.to_thread(self._policies.rule_counters)
+        return counters_to_message(counters, self._engine.view, network)
 
     async def _read_endpoints(self) -> tuple[OwnHost | None, tuple[EndpointStatus, ...]]:
         if self._intake.own is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from netagent.agent.attached import EndpointState
 from netagent.agent.conditions import Condition, Severity
 from netagent.agent.errors import as_status
 from netagent.agent.facts import EndpointStatus, EngineStatus, OwnHost
+from netagent.agent.flow_log import FlowLog, FlowReport
+from netagent.agent.flow_service import parse_wanted, report_to_message
 from netagent.agent.policy_status import PolicyStatus
 from netagent.agent.session import AGENT_VERSION
 from netagent.api.agent.v1 import agent_service_pb2 as pb
@@ -60,10 +62,14 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         attacher: Attacher,
         read_endpoints: Callable[[], Awaitable[tuple[OwnHost | None, tuple[EndpointStatus, ...]]]],
         read_status: Callable[[], Awaitable[AgentStatus]],
+        flows: FlowLog,
+        read_counters: Callable[[str], Awaitable[pb.ListRuleCountersResponse]],
     ) -> None:
         self._attacher = attacher
         self._read_endpoints = read_endpoints
         self._read_status = read_status
+        self._flows = flows
+        self._read_counters = read_counters
 
     async def Attach(  # noqa: D102
         self, request: pb.AttachRequest, context: _Context
@@ -97,6 +103,26 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
     ) -> pb.GetStatusResponse:
         async with as_status(context):
             return _status_to_message(await self._read_status())
+        raise AssertionError("abort does not return")
+
+    async def WatchFlows(  # noqa: D102
+        self, request: pb.WatchFlowsRequest, context: _Context
+    ) -> AsyncIterator[pb.WatchFlowsResponse]:
+        async with as_status(context):
+            wanted = parse_wanted(request)
+            with self._flows.follow(wanted) as follower:
+                # So a caller knows from when on nothing escapes it, also while nothing happens.
+                await context.send_initial_metadata(())
+                for flow in self._flows.remembered(wanted):
+                    yield report_to_message(FlowReport(flow))
+                while request.follow and (report := await follower.next()) is not None:
+                    yield report_to_message(report)
+
+    async def ListRuleCounters(  # noqa: D102
+        self, request: pb.ListRuleCountersRequest, context: _Context
+    ) -> pb.ListRuleCountersResponse:
+        async with as_status(context):
+            return await self._read_counters(request.network)
         raise AssertionError("abort does not return")
 
 
