@@ -97,8 +97,8 @@ class Kernel:
     def apply(self, operations: Iterable[Operation], routes: RoutesPort) -> None:
         """Apply operations in the order given; DataplaneError at the first that fails.
 
-        A machine whose way out cannot be changed is noted by `routes`, and the others go on. Whatever
-        fails, what is in force by then holds for known flows too: a revocation does not wait for it.
+        A machine whose way out cannot be changed is noted by `routes`, and the others go on.
+        Whatever fails, what is in force by then holds for known flows too.
         """
         operations = tuple(operations)
         self.is_generation_due |= any(isinstance(one, RaiseGeneration) for one in operations)
