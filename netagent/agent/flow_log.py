@@ -56,6 +56,7 @@ class Follower:
         self._arrived = asyncio.Event()
         self._suppressed = 0
         self._lost = 0
+        self._is_over = False
 
     def offer(self, flows: Iterable[NamedFlow], suppressed: int, lost: int) -> None:
         """Take what has come; suppressed, lost: what the data path did not report beside it."""
@@ -69,12 +70,19 @@ class Follower:
         if self._waiting:
             self._arrived.set()
 
-    async def next(self) -> FlowReport:
-        """Return the next flow, once there is one."""
+    def end(self) -> None:
+        """Let no more come; what waits can still be fetched."""
+        self._is_over = True
+        self._arrived.set()
+
+    async def next(self) -> FlowReport | None:
+        """Return the next flow, once there is one; None when there will be none."""
         await self._arrived.wait()
+        if not self._waiting:
+            return None
         report = FlowReport(self._waiting.popleft(), self._suppressed, self._lost)
         self._suppressed = self._lost = 0
-        if not self._waiting:
+        if not self._waiting and not self._is_over:
             self._arrived.clear()
         return report
 
@@ -88,12 +96,21 @@ class FlowLog:
         self._losses: EventLosses | None = None
 
     def add(self, flows: list[NamedFlow], losses: EventLosses) -> None:
-        """Take the newest flows. losses: counted by the data path since its maps were made."""
+        """Take the newest flows.
+
+        losses: counted by the data path since its maps were made; what the first call says is from
+        before our time.
+        """
         before = self._losses or losses
         self._losses = losses
         self._flows.extend(flows)
         for follower in self._followers:
             follower.offer(flows, losses.suppressed - before.suppressed, losses.lost - before.lost)
+
+    def close(self) -> None:
+        """End all followers: the agent stops."""
+        for follower in self._followers:
+            follower.end()
 
     def remembered(self, wanted: Callable[[NamedFlow], bool]) -> list[NamedFlow]:
         """Return the flows remembered that are wanted, the oldest first."""

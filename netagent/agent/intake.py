@@ -6,6 +6,7 @@ moved away are undone, and the replica is written.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import time
@@ -53,6 +54,7 @@ class Intake:
         self._auditor = auditor
         self._conditions = conditions
         self._own: OwnHost | None = None
+        self._placed = asyncio.Event()
         self._unwritten: list[Delta] = []
         self._detached: set[StableId] = set()
 
@@ -71,6 +73,12 @@ class Intake:
                     f"this host is not registered: control refuses it: {condition.detail}"
                 )
         raise UnavailableError("this host is not registered yet: control cannot be reached")
+
+    async def wait_until_placed(self) -> OwnHost:
+        """Return who this host is, once that is known."""
+        await self._placed.wait()
+        assert self._own is not None
+        return self._own
 
     async def restore(self) -> None:
         """Start from the replica."""
@@ -167,6 +175,7 @@ class Intake:
 
     async def _take_place(self, own: OwnHost) -> None:
         self._own = own
+        self._placed.set()
         await self._kernel_worker.run(self._engine.take_place, own)
         self._auditor.request(expects_writes=True)
 

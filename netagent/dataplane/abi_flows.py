@@ -14,6 +14,8 @@ from netagent.model.addresses import StableId
 
 _U64 = (1 << 64) - 1
 
+EVENT_BYTES = 72
+
 
 class FlowFlag(IntFlag):
     """`enum flow_flags`."""
@@ -196,7 +198,9 @@ def unpack_fragment_state(raw: bytes) -> FragmentStateRow:
 
 
 def unpack_event(raw: bytes) -> EventRow:
-    """Return the row of a `struct event`."""
+    """Return the row of a `struct event`; ValueError when it is none that this release knows."""
+    if len(raw) != EVENT_BYTES:
+        raise ValueError(f"an event has {EVENT_BYTES} bytes, not {len(raw)}")
     (time_ns,) = struct.unpack_from("=Q", raw)
     addresses = struct.unpack_from(">4Q", raw, 8)
     numbers = struct.unpack_from("=5I", raw, 40)

@@ -29,6 +29,7 @@ from netagent.dataplane.abi import (
     pin_root,
 )
 from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
+from netagent.dataplane.events import Events
 from netagent.dataplane.filters import (
     Direction,
     Filter,
@@ -73,6 +74,7 @@ class Datapath:
     conntrack: Table[FlowRow, FlowStateRow]
     fragments: Table[FragmentRow, FragmentStateRow]
     policies: PolicyMaps
+    events: Events
 
     def __init__(self, pin_dir: Path) -> None:
         """Make the pinned maps, or adopt those that are there.
@@ -94,6 +96,7 @@ class Datapath:
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
         self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
         self.policies = PolicyMaps(pin_dir)
+        self.events = Events(pin_dir)
         self._counters = Counters(pin_dir / "counters")
         self._netlink = IPRoute()
 
@@ -124,7 +127,7 @@ class Datapath:
 
     def _map_ids(self) -> list[int]:
         ids = [table.map_id for table in self._tables()]
-        return [*ids, *self.policies.map_ids, self._counters.map_id]
+        return [*ids, *self.policies.map_ids, *self.events.map_ids, self._counters.map_id]
 
     def _tables(self) -> tuple[Table[Any, Any], ...]:
         return self.location, self.transition, self.endpoint, self.conntrack, self.fragments
@@ -196,6 +199,7 @@ class Datapath:
         for table in self._tables():
             table.close()
         self.policies.close()
+        self.events.close()
         self._counters.close()
         self._netlink.close()
 
