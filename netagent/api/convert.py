@@ -162,11 +162,16 @@ def machine_from_message(fleet: Fleet, message: types_pb2.Machine) -> Machine:
 
 
 def move_to_message(
-    move: Move, *, carried: int | None = None, warnings: Sequence[str] = (), reason: str = ""
+    move: Move,
+    *,
+    carried: int | None = None,
+    warnings: Sequence[str] = (),
+    reason: str = "",
+    is_called: bool = False,
 ) -> types_pb2.Move:
     """Return a move as a message; it does not carry the machine's id.
 
-    carried: connections, None: not known. reason: why it was aborted.
+    carried: connections, None: not known. reason: why it was aborted. is_called: early.
     """
     return types_pb2.Move(
         move_id=move.move_id,
@@ -180,6 +185,7 @@ def move_to_message(
         carried_connections=carried,
         warnings=warnings,
         abort_reason=reason,
+        called=is_called,
     )
 
 

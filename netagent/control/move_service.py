@@ -165,7 +165,11 @@ def _find(view: View, move_id: str) -> MoveRecord:
 
 def _message(record: MoveRecord) -> types_pb2.Move:
     return move_to_message(
-        record.move, carried=record.carried, warnings=record.warnings, reason=record.reason
+        record.move,
+        carried=record.carried,
+        warnings=record.warnings,
+        reason=record.reason,
+        is_called=record.is_called,
     )
 
 
