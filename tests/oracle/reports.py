@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from netagent.dataplane.abi import Verdict
 from netagent.dataplane.abi_flows import EventKind, EventRow, Program
+from oracle.answers import ETHERTYPE_IPV6
 from oracle.flows import ECHO_REPLY, ECHO_REQUEST
 from oracle.packet import Packet, parse_packet
 from oracle.policies import Answer
@@ -85,8 +86,13 @@ def _policy(answer: Answer | None) -> tuple[int, int, int, int, int, bool]:
 
 
 def _about(program: str, arrival: Arrival) -> About | None:
+    data = arrival.data
+    if program != "from_mesh":
+        if data[12:14] != ETHERTYPE_IPV6:
+            return None
+        data = data[ETHERNET_BYTES:]
     try:
-        packet = parse_packet(arrival.data[0 if program == "from_mesh" else ETHERNET_BYTES :])
+        packet = parse_packet(data)
     except Dropped:
         return None
     icmp = packet.icmp_type or 0, packet.icmp_code
