@@ -117,21 +117,22 @@ def _read_classes(tables: PolicyTables) -> dict[ClassId, PlacedClass]:
         ranges.setdefault(ClassId(row.class_id), {})[row.protocol] = range_
         end = max(end, range_.first + range_.count)
     raw = tables.interval.read(0, end)
-    return {
-        class_id: PlacedClass(
-            PolicyClass(
-                class_id,
-                {protocol: _intervals(raw, one) for protocol, one in by_protocol.items()},
-            ),
-            by_protocol,
-        )
-        for class_id, by_protocol in ranges.items()
-    }
+    known: dict[bytes, tuple[Interval, ...]] = {}
+    classes = {}
+    for class_id, by_protocol in ranges.items():
+        protocols = {}
+        for protocol, range_ in by_protocol.items():
+            first, last = range_.first, range_.first + range_.count
+            part = raw[first * INTERVAL.size : last * INTERVAL.size]
+            # Many classes say the same about a protocol.
+            if part not in known:
+                known[part] = _intervals(part)
+            protocols[protocol] = known[part]
+        classes[class_id] = PlacedClass(PolicyClass(class_id, protocols), by_protocol)
+    return classes
 
 
-def _intervals(raw: bytes, range_: IntervalRange) -> tuple[Interval, ...]:
-    size = INTERVAL.size
-    part = raw[range_.first * size : (range_.first + range_.count) * size]
+def _intervals(part: bytes) -> tuple[Interval, ...]:
     intervals: list[Interval] = []
     last = _PORT_MAX
     for row in reversed(list(INTERVAL.iter_unpack(part))):

@@ -27,11 +27,11 @@ class SlotContent:
 
     pairs: Mapping[Direction, Rows] = field(default_factory=lambda: NO_PAIRS)
     prefixes: Mapping[IPv6Network, Identity] = field(default_factory=dict)
+    pair_count: int = field(init=False)
 
-    @property
-    def pair_count(self) -> int:
-        """How many pairs there are."""
-        return sum(len(row) for rows in self.pairs.values() for row in rows.values())
+    def __post_init__(self) -> None:
+        count = sum(len(row) for rows in self.pairs.values() for row in rows.values())
+        object.__setattr__(self, "pair_count", count)
 
 
 EMPTY_SLOT = SlotContent()

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from netagent.model.errors import ExhaustedError
 from netagent.policy.delta import plan_pairs, plan_prefixes
-from netagent.policy.entries import DEFAULT_RULE, ClassId, CompiledPolicy, PolicyClass
+from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.held_policies import (
     EMPTY_SLOT,
     SLOTS,
@@ -25,21 +25,17 @@ from netagent.reconcile.held_policies import (
     PlacedClass,
     PolicyOperation,
     PolicyPlan,
-    RemoveClasses,
     RemovePairs,
     RemovePrefixes,
     RemoveRules,
-    ResetCounters,
     Room,
-    SetClasses,
-    SetIntervals,
     SetPairs,
     SetPrefixes,
-    SetRules,
     SlotContent,
     TurnTo,
 )
-from netagent.reconcile.intervals import place
+from netagent.reconcile.policy_classes import collect_classes, is_there, plan_classes
+from netagent.reconcile.policy_rules import number_rules, plan_rules
 
 _NOTHING = HeldNetwork()
 
@@ -55,34 +51,31 @@ def plan_policy(held: HeldPolicies, compiled: CompiledPolicy, room: Room) -> Pol
     content = SlotContent(compiled.pairs, compiled.prefixes)
     slot = _choose_slot(before, content)
     active = ActivePolicy(slot, compiled.version, compiled.defaults)
-    rules = _number_rules(held, before, compiled, room)
+    rules = number_rules(held, before, compiled, room)
     slots = (content, before.slots[1]) if slot == 0 else (before.slots[0], content)
     after = HeldNetwork(active, slots, frozenset(compiled.classes), rules)
+    if before == after and all(is_there(held, one) for one in compiled.classes.values()):
+        return PolicyPlan((), _adopt(held, compiled, after))
     networks = {**held.networks, number: after}
-    garbage = _find_garbage(held, after.used)
-    kept = {one: placed for one, placed in held.classes.items() if one not in garbage}
-    classes, placing = _plan_classes(kept, compiled.classes, room)
+    if len(networks) > room.networks:
+        raise ExhaustedError(f"networks: {len(networks):,} needed, {room.networks:,} fit")
+    collecting, kept = collect_classes(held, after.used)
+    clearing, networks = _make_room(networks, number, room)
+    classes, placing = plan_classes(kept, compiled.classes, room)
     gone = tuple(sorted(before.rules.keys() - rules.keys()))
     work: list[PolicyOperation] = [
+        *collecting,
+        *clearing,
         *placing,
         *_plan_slot(number, slot, before.slots[slot], content),
-        *_plan_rules(number, before.rules, rules),
+        *plan_rules(number, before.rules, rules),
     ]
     if before.active != active:
         work.append(TurnTo(number, active))
     if gone:
         work.append(RemoveRules(number, gone))
-    if not work:
-        # From now on what is held is known by the objects that the next compilation shares.
-        return PolicyPlan((), replace(held, networks=networks, classes={**held.classes, **classes}))
-    if len(networks) > room.networks:
-        raise ExhaustedError(f"networks: {len(networks):,} needed, {room.networks:,} fit")
-    clearing, networks = _make_room(networks, number, room)
-    if garbage:
-        rows = [(one, protocol) for one in garbage for protocol in held.classes[one].ranges]
-        clearing.insert(0, RemoveClasses(tuple(sorted(rows))))
     retired = held.retired.union(before.rules[one] for one in gone)
-    return PolicyPlan((*clearing, *work), HeldPolicies(networks, classes, retired))
+    return PolicyPlan(tuple(work), HeldPolicies(networks, classes, retired))
 
 
 def plan_drop(held: HeldPolicies, network: int) -> PolicyPlan:
@@ -131,95 +124,15 @@ def _plan_slot(
     return work
 
 
-def _find_garbage(held: HeldPolicies, needed: frozenset[ClassId]) -> set[ClassId]:
-    """Return the classes that nothing in force refers to, nor will."""
-    used = needed.union(*(one.used for one in held.networks.values()))
-    return {one for one in held.classes if one not in used}
-
-
-def _plan_classes(
-    held: Mapping[ClassId, PlacedClass], wanted: Mapping[ClassId, PolicyClass], room: Room
-) -> tuple[dict[ClassId, PlacedClass], list[PolicyOperation]]:
-    """Return all classes held afterwards, and what writes the new ones.
-
-    A class that is there with other content was damaged: what is wrong gets another place.
-    """
-    classes = dict(held)
-    needs: dict[tuple[ClassId, int], int] = {}
-    surplus: list[tuple[ClassId, int]] = []
-    for class_id, content in wanted.items():
-        there = held.get(class_id)
-        if there is not None and there.content is content:
-            continue
-        if there is not None and there.content == content:
-            classes[class_id] = PlacedClass(content, there.ranges)
-            continue
-        known = there.content.protocols if there is not None else {}
-        surplus += [(class_id, protocol) for protocol in known.keys() - content.protocols.keys()]
-        for protocol, intervals in content.protocols.items():
-            if known.get(protocol) != intervals:
-                needs[class_id, protocol] = len(intervals)
-    if not needs and not surplus:
-        return classes, []
-    used = [one for placed in held.values() for one in placed.ranges.values()]
-    places = place(needs, used, room.intervals)
-    for class_id in sorted({one for one, _ in (*needs, *surplus)}):
-        content = wanted[class_id]
-        kept = held[class_id].ranges if class_id in held else {}
-        ranges = {
-            protocol: places.get((class_id, protocol)) or kept[protocol]
-            for protocol in content.protocols
-        }
-        classes[class_id] = PlacedClass(content, ranges)
-    rows = sum(len(placed.ranges) for placed in classes.values())
-    if rows > room.class_protocols:
-        raise ExhaustedError(
-            f"classes of the policies before and after need {rows:,} entries by protocol,"
-            f" {room.class_protocols:,} fit"
-        )
-    tables = sorted(
-        ((range_, wanted[one].protocols[protocol]) for (one, protocol), range_ in places.items()),
-        key=lambda table: table[0].first,
-    )
-    work: list[PolicyOperation] = []
-    if tables:
-        work += [SetIntervals(tuple(tables)), SetClasses(places)]
-    if surplus:
-        work.append(RemoveClasses(tuple(sorted(surplus))))
-    return classes, work
-
-
-def _number_rules(
-    held: HeldPolicies, before: HeldNetwork, compiled: CompiledPolicy, room: Room
-) -> dict[int, int]:
-    """Return each rule's index: the one it has, or the lowest that is free."""
-    numbers = sorted({DEFAULT_RULE, *compiled.rules})
-    kept = {number: index for number, index in before.rules.items() if 1 <= index <= room.rules}
-    if kept.keys() >= set(numbers):
-        return {number: kept[number] for number in numbers}
-    taken = held.retired.union(*(one.rules.values() for one in held.networks.values()))
-    rules = {}
-    free = 1
-    for number in numbers:
-        if number in kept:
-            rules[number] = kept[number]
-            continue
-        while free in taken:
-            free += 1
-        if free > room.rules:
-            raise ExhaustedError(f"rules of all networks: more than {room.rules:,}, which fit")
-        rules[number] = free
-        free += 1
-    return rules
-
-
-def _plan_rules(
-    network: int, before: Mapping[int, int], after: Mapping[int, int]
-) -> list[PolicyOperation]:
-    new = {number: index for number, index in after.items() if before.get(number) != index}
-    if not new:
-        return []
-    return [ResetCounters(tuple(sorted(new.values()))), SetRules(network, new)]
+def _adopt(held: HeldPolicies, compiled: CompiledPolicy, after: HeldNetwork) -> HeldPolicies:
+    """Return the same, of the objects that the next compilation shares: quick to compare."""
+    found = {
+        class_id: PlacedClass(content, held.classes[class_id].ranges)
+        for class_id, content in compiled.classes.items()
+        if held.classes[class_id].content is not content
+    }
+    classes = {**held.classes, **found} if found else held.classes
+    return replace(held, networks={**held.networks, compiled.number: after}, classes=classes)
 
 
 def _make_room(

@@ -107,11 +107,12 @@ def assert_in_force(maps: PolicyMaps, policy: CompiledPolicy) -> None:
     assert classes == policy.classes
 
 
-def test_maps_have_room_for_what_fits_twice_where_there_are_two_slots(maps: PolicyMaps) -> None:
+def test_maps_have_room_for_two_revisions_of_all_that_fits(maps: PolicyMaps) -> None:
+    """One in force, and the one that is written beside it."""
     assert maps.room.pairs == 2 * LIMITS.pairs
     assert maps.room.prefixes == 2 * LIMITS.prefixes
-    assert maps.room.class_protocols >= LIMITS.class_protocols
-    assert maps.room.intervals >= LIMITS.intervals
+    assert maps.room.class_protocols == 2 * LIMITS.class_protocols
+    assert maps.room.intervals == 2 * LIMITS.intervals
 
 
 def test_what_was_applied_is_in_force(maps: PolicyMaps) -> None:
