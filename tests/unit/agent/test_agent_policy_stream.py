@@ -149,6 +149,29 @@ async def test_a_policy_that_does_not_fit_is_rejected_with_figures_and_nothing_c
         assert await agent.conditions() == []
 
 
+async def test_a_kernel_that_refuses_is_told_of_and_brought_there_when_it_can(
+    directory: Path,
+) -> None:
+    state = SimulatedDataplane()
+    async with synced(directory, state) as (agent, control):
+        await control.send(first_batch())
+        await control.hear()
+        state.policies.refuses = state.policies.is_unreadable = True
+
+        await control.send(change())
+
+        async def is_told() -> bool:
+            return await agent.conditions() == ["reconcile_failing"]
+
+        await until(is_told)
+        assert state.policies.in_force(1).pairs == FIRST.pairs
+        state.policies.refuses = state.policies.is_unreadable = False
+        assert (await control.hear()).applied.revision == 2
+        assert await agent.conditions() == []
+        assert state.policies.in_force(1).pairs == SECOND.pairs
+        assert state.changes()[-1] == "generation.raise"
+
+
 async def test_a_policy_that_cannot_be_meant_is_rejected_with_the_field(directory: Path) -> None:
     async with synced(directory, SimulatedDataplane()) as (_, control):
         await control.send(first_batch())
