@@ -155,6 +155,8 @@ def _make_room(
             prefixes -= len(idle.prefixes)
             one = _with_empty_slot(one, slot)
             cleared[other] = one
+        if one == _NOTHING:
+            del cleared[other]
     if pairs > room.pairs or prefixes > room.prefixes:
         raise ExhaustedError(
             f"the policies before and after need {pairs:,} pairs and {prefixes:,} prefixes,"
