@@ -166,8 +166,9 @@ static __always_inline struct outcome send(struct __sk_buff *skb, struct run *ru
 	if (is_link_talk(p)) /* 10 */
 		return drop(DROP_NEIGHBOUR_DISCOVERY);
 	there = bpf_map_lookup_elem(&location, &p->destination.lower_be);
-	if (!there) /* 11 */
-		return drop(DROP_UNKNOWN_DESTINATION);
+	if (!there) /* 11, and 6 */
+		return drop(q->source.network == NETWORK_OUTSIDE ? DROP_OUTSIDE
+								 : DROP_UNKNOWN_DESTINATION);
 	locator_be = there->locator_be;
 	q->destination.network = network_of(p->destination.lower_be);
 	q->destination.identity = there->identity;

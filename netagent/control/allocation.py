@@ -65,12 +65,15 @@ def allocate_machine(view: View, network: int, region: int) -> Allocation:
     )
 
 
-def allocate_identity(view: View, network: int, labels: Mapping[str, str]) -> Allocation:
+def allocate_identity(
+    view: View, network: int, labels: Mapping[str, str], name: str | None = None
+) -> Allocation:
     """Return the identity of a label set in a network, allocated when it is the first of its kind.
 
+    name: of the machine, when policies name it: then it has an identity of its own.
     Identities last as long as their network.
     """
-    key = keys.identity_key(network, labels)
+    key = keys.identity_key(network, labels, name)
     known = view.numbers.get(key)
     if known is not None:
         return Allocation(Identity(known.value), (Unchanged(key, known.revision),), ())

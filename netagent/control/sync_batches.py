@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.api.convert import host_to_message
+from netagent.api.convert_policy import policy_to_messages
 from netagent.api.convert_sync import (
     LocationRows,
     TransitionRows,
@@ -15,9 +16,10 @@ from netagent.api.convert_sync import (
     transitions_to_message,
 )
 from netagent.api.types.v1 import types_pb2
-from netagent.control.outbox import Owed
+from netagent.control.outbox import Bundle
 from netagent.control.view import View
 from netagent.model.addresses import StableId
+from netagent.policy.delta import plan_delta
 
 ROWS_MAX = 4_096
 """Most rows of one message: some 200 KB, far below gRPC's limit of 4 MiB."""
@@ -32,12 +34,18 @@ class Batches:
         self._view = view
         self._hosts: dict[str, tuple[int, types_pb2.Host]] = {}
 
-    def make(self, owed: Owed, revision: int) -> Iterator[pb.Update]:
+    def make(self, bundle: Bundle) -> Iterator[pb.Update]:
         """Yield the messages of a batch; the last has the revision.
 
-        Values are read as each message is made: what changes in between is newer than the
-        revision, and owed for the next batch as well.
+        Values of rows are read as each message is made: what changes in between is newer than the
+        revision, and owed for the next batch as well. Policies come first, since the rows may have
+        identities that only the new entries know.
         """
+        owed = bundle.owed
+        for before, after in bundle.policies.values():
+            delta = plan_delta(before.compiled, after.compiled) if before is not None else None
+            for table in policy_to_messages(after.compiled, after.content, delta):
+                yield pb.Update(policies=[table])
         for names in _chunks(sorted(owed.hosts)):
             yield self._host_update(names)
         for network in sorted(owed.whole):
@@ -45,7 +53,11 @@ class Batches:
         for network, ids in sorted(owed.rows.items()):
             for chunk in _chunks(sorted(ids)):
                 yield _changed_rows(self._view, network, chunk, owed.since)
-        yield pb.Update(dropped_networks=sorted(owed.dropped), revision=revision)
+        yield pb.Update(
+            dropped_networks=sorted(owed.dropped),
+            dropped_policies=sorted(owed.dropped_policies),
+            revision=bundle.revision,
+        )
 
     def _host_update(self, names: Iterable[str]) -> pb.Update:
         update = pb.Update()
