@@ -62,6 +62,7 @@ class Agent:
         self.locations: dict[StableId, Location] = {}
         self.transitions: dict[StableId, Transition] = {}
         self.attached: set[StableId] = set()
+        self.alive: set[tuple[StableId, int]] = set()
         self.crash_after: int | None = None
         self.rejects_next = False
         self.past: list[Batch] = []
@@ -104,6 +105,12 @@ class Agent:
         self.crash_after = None
         self._reconcile(may_prune=False)
 
+    def show_life(self) -> None:
+        """Have all machines that are awaited here show life."""
+        for stable_id, moving in self.view.transitions().items():
+            if moving.destination == self.locator and moving.trigger is MoveTrigger.LIFE:
+                self.alive.add((stable_id, moving.epoch))
+
     def reports(self) -> list[Said]:
         """Return everything that holds now of the moves that this host knows."""
         said: list[Said] = []
@@ -113,7 +120,7 @@ class Agent:
             if moving.source == self.locator:
                 carried = Carried(5, is_final=has_committed)
                 said.append(Said(self.name, stable_id, moving.epoch, carried))
-            elif moving.destination == self.locator and moving.trigger is MoveTrigger.LIFE:
+            elif (stable_id, moving.epoch) in self.alive:
                 said.append(Said(self.name, stable_id, moving.epoch, Alive()))
         return said
 

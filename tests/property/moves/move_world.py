@@ -108,6 +108,14 @@ class World:
         for move_id in self.control.view.active_moves():
             self.control.abort(move_id)
 
+    def machine_shows_life(self, host: str, nth: int) -> None:
+        agent, link = self.agents[host], self.control.links.get(host)
+        agent.show_life()
+        if link is not None:
+            reports = agent.reports()
+            link.up.extend(reports)
+            self.said += reports
+
     # What the network does
 
     def send(self, host: str, nth: int = 0) -> None:

@@ -33,7 +33,7 @@ HAPPENINGS: tuple[Happening, ...] = (
     *(World.begin,) * OFTEN,
     *(World.send, World.deliver_batch, World.deliver_answer, World.write_an_action) * 3,
     *(World.connect,) * 3,
-    World.call,
+    *(World.call, World.machine_shows_life) * 2,
     World.abort,
     World.deliver_an_old_batch_again,
     World.deliver_an_old_report_again,
