@@ -351,11 +351,17 @@ def test_intervals_that_somebody_changed_come_back(maps: PolicyMaps, pin_dir: Pa
     assert maps.apply(FIRST) == 0
 
 
-def test_the_generation_rises_by_one_and_begins_again_after_the_last(maps: PolicyMaps) -> None:
+def test_the_generation_rises_by_one_and_begins_again_after_the_last(
+    maps: PolicyMaps, pin_dir: Path
+) -> None:
     before = maps.generation()
-
     assert maps.raise_generation() == before + 1
     assert maps.generation() == before + 1
+    state = PinnedArray(pin_dir / "policy_state", 8)
+    state.write(0, b"\xff" * 4 + bytes(4))
+    state.close()
+
+    assert maps.raise_generation() == 0
 
 
 def test_rules_have_counters_of_their_own_and_keep_them(maps: PolicyMaps) -> None:
