@@ -40,7 +40,7 @@ from netagent.policy.language import Verdict
 from netagent.reconcile.batch import Batch, NamedLocation
 from netagent.reconcile.delta import plan_delta
 from netagent.reconcile.held_policies import EMPTY_SLOT, HeldNetwork
-from netagent.reconcile.view import View
+from netagent.reconcile.view import Delta, View
 
 RED = allowing("tcp/5432")
 REVOKED = allowing("tcp/80", version=2)
@@ -213,7 +213,9 @@ def test_a_restart_adopts_policies_and_raises_the_generation_once(rig: Rig) -> N
 def test_a_rebooted_host_enforces_what_its_replica_holds(rig: Rig, tmp_path: Path) -> None:
     replica = Replica(tmp_path / "replica.db")
     replica.write_own(OWN)
-    for delta in start(rig).take_unwritten():
+    deltas: list[Delta] = []
+    start(rig).hand_over_unwritten(deltas)
+    for delta in deltas:
         replica.write_delta(FLEET, delta)
     rebooted = Rig(rig.config)
 
