@@ -6,6 +6,7 @@ followed, at each end that is asked. Packets are drawn at the edges of what the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -20,9 +21,11 @@ from policy_worlds import fleets, policies
 from quick_runs import QuickRuns
 
 from netagent.policy.book import Rulebook, make_rulebook
+from netagent.policy.language import AnySelector, Rule, Traffic, Verdict
 
 pytestmark = pytest.mark.root
 
+OPEN = Rule("open", (AnySelector(),), (AnySelector(),), Verdict.ALLOW, (Traffic(None),))
 PACKETS_PER_BOOK = 200
 BOOKS = 40
 LONG_BOOKS = 600
@@ -39,7 +42,12 @@ def books(draw: st.DrawFn) -> Rulebook:
     """Generate policies of two networks that know of each other; a third has the built-in one."""
     least = draw(st.sampled_from((0, 2, 4, 6)))
     pairs = (("shop", "ops"), ("ops", "shop"))
-    drawn = [draw(policies(own=own, peer=peer, least=least)) for own, peer in pairs]
+    drawn = []
+    for own, peer in pairs:
+        policy = draw(policies(own=own, peer=peer, least=least))
+        # Or hardly ever would one network consent to what the other does.
+        is_open = draw(st.sampled_from((True, True, False)))
+        drawn.append(replace(policy, rules=(*policy.rules, OPEN)) if is_open else policy)
     fleet = draw(fleets().filter(lambda fleet: bool(fleet.members)))
     return make_rulebook(drawn, fleet, {"shop": 3, "ops": 4})
 
