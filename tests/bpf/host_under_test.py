@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet_of_three import Clocks
+from fleet_of_three import SECOND_NS, Clocks
 from oracle.policies import EntriesJudge
 from oracle.world import Action, Arrival, Side, Tally, World
 from policy_books import Policies
@@ -106,9 +106,9 @@ class HostUnderTest:
     def set_generation(self, generation: int) -> None:
         self._state.write(0, pack_state(generation))
 
-    def set_event_tokens(self, tokens: int = FULL_BUCKET) -> None:
-        """Say how many events may still be sent, none being earned for a while."""
-        refilled_ns = read_clocks().coarse_ns
+    def set_event_tokens(self, tokens: int = FULL_BUCKET, earning_s: float = 0.0) -> None:
+        """Say how many events may still be sent, and for how long more have been earned."""
+        refilled_ns = read_clocks().coarse_ns - int(earning_s * SECOND_NS)
         bucket = struct.pack("=5Q", refilled_ns, tokens, 0, 0, 0)
         self._bucket.put(bytes(4), bucket * self._bucket.processors, 1)
 
@@ -118,12 +118,17 @@ class HostUnderTest:
         return sent, suppressed, lost
 
     def run(
-        self, program: str, arrival: Arrival, repeat: int = 1, tokens: int = FULL_BUCKET
+        self,
+        program: str,
+        arrival: Arrival,
+        repeat: int = 1,
+        tokens: int = FULL_BUCKET,
+        earning_s: float = 0.0,
     ) -> Result:
-        """Run a program on one packet."""
+        """Run a program on one packet. tokens, earning_s: as in `set_event_tokens`."""
         before, rules_before = self.datapath.counters(), self._rule_counts()
-        self.set_event_tokens(tokens)
-        self.datapath.events.take()
+        self.set_event_tokens(tokens, earning_s)
+        self._take_events()
         ran = libbpf.run_program(
             self.datapath.program(program), arrival.data, ctx=sk_buff(arrival), repeat=repeat
         )
@@ -134,10 +139,16 @@ class HostUnderTest:
             mark=struct.unpack_from("=I", ran.ctx, _MARK)[0],
             counted=_gained(before, after),
             rules=_gained(rules_before, rules_after),
-            events=self.datapath.events.take(),
+            events=self._take_events(),
             flows=self.datapath.conntrack.items(),
             fragments=self.datapath.fragments.items(),
         )
+
+    def _take_events(self) -> list[EventRow]:
+        taken = []
+        while some := self.datapath.events.take():
+            taken += some
+        return taken
 
     def _rule_counts(self) -> RuleCounts:
         counts: RuleCounts = {}
