@@ -168,9 +168,7 @@ class HostUnderTest:
             action=Action(ran.action),
             data=ran.data,
             mark=struct.unpack_from("=I", ran.ctx, _MARK)[0],
-            counted={
-                Verdict(index): Counter(*gain) for index, gain in self._verdicts.take().items()
-            },
+            counted={Verdict(index): Counter(*gain) for index, gain in counted.items()},
             rules=self._take_rules(),
             events=self._take_events(),
             flows={},
