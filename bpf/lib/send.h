@@ -102,7 +102,9 @@ static __always_inline struct outcome send_outside(struct __sk_buff *skb, struct
 	__builtin_memcpy(route.ipv6_src, &p->source, sizeof(route.ipv6_src));
 	__builtin_memcpy(route.ipv6_dst, &p->destination, sizeof(route.ipv6_dst));
 	found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+	/* What does not fit, the stack answers itself, as it asks for a neighbour itself. */
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return drop(DROP_OUTSIDE);
 	if (bpf_skb_change_type(skb, PACKET_HOST))
 		return drop(DROP_KERNEL);

@@ -9,6 +9,7 @@ that ends with the process. Prints milliseconds and rows written.
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ from kernel.namespaces import mount_bpffs, own_namespaces
 from integration.bench.policy_compile import changed, make_fleet, make_policy_text
 from netagent.dataplane.abi import pin_directory
 from netagent.dataplane.datapath import Datapath
+from netagent.dataplane.grace import wait_for_programs
 from netagent.dataplane.policy_maps import PolicyMaps
 from netagent.policy.capacity import measure
 from netagent.policy.compiler import compile_policy
@@ -58,6 +60,7 @@ def run(maps: PolicyMaps, identities: int, rules: int) -> None:
         which = {0: "first", 1: "second"}.get(number, "later")
         timed(f"{which} change of one rule", partial(maps.apply, compilation.entries))
     entries = compilation.entries
+    timed("wait for programs, if changes follow within a second", wait_for_programs)
     timed("raise the generation", maps.raise_generation)
     timed("read everything from the kernel", maps.observe)
     maps.forget()
@@ -92,8 +95,11 @@ def main() -> None:
     with own_namespaces(), tempfile.TemporaryDirectory() as directory:
         bpffs = mount_bpffs(Path(directory) / "bpffs")
         try:
-            with Datapath.open(pin_directory(bpffs)) as opened:
-                run(opened.policies, arguments.identities, arguments.rules)
+            with Datapath.open(pin_directory(bpffs)):
+                # Changes that are far apart: else each would wait for programs, which has its line.
+                maps = PolicyMaps(pin_directory(bpffs), itertools.count(step=10).__next__)
+                run(maps, arguments.identities, arguments.rules)
+                maps.close()
         finally:
             subprocess.run(["umount", str(bpffs)], check=True)
 

@@ -40,6 +40,8 @@ from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.links import Links
 from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
 from netagent.model.errors import DataplaneError
+from netagent.reconcile.held_policies import HeldPolicies
+from netagent.reconcile.policy_audit import PolicyIntent
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +179,7 @@ class Agent:
     async def _read_status(self) -> AgentStatus:
         engine = await self._worker.run(self._engine.status)
         hosts = await self._worker.run(self._engine.hosts_by_key)
-        intent = await self._worker.run(self._engine.policy_intent)
+        intent = await self._worker.run(self._read_policies)
         return AgentStatus(
             name=self._config.name,
             engine=engine,
@@ -190,6 +192,12 @@ class Agent:
             policies=await asyncio.to_thread(describe_policies, intent.desired),
             policy_maps=await asyncio.to_thread(measure_maps, intent.believed, self._policies.room),
         )
+
+    def _read_policies(self) -> PolicyIntent:
+        try:
+            return self._engine.policy_intent()
+        except DataplaneError:
+            return PolicyIntent({}, HeldPolicies(), is_whole=False)  # reconcile_failing says so
 
     def _observe_peers(self) -> list[PeerStatus]:
         try:

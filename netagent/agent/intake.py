@@ -149,7 +149,8 @@ class Intake:
             self._auditor.request(expects_writes=True)
         else:
             self._detached.update(retired)
-        self._unwritten += await self._kernel_worker.run(self._engine.take_unwritten)
+        # Into our own list on that thread: a stop may come while we wait for it.
+        await self._kernel_worker.run(self._engine.hand_over_unwritten, self._unwritten)
         await self._flush()
 
     async def position(self) -> tuple[str, int, tuple[int, ...], dict[int, bytes]]:

@@ -140,9 +140,10 @@ def map_batches(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
             c.byref(count),
             c.byref(options),
         )
-        if result < 0 and result != -errno.ENOENT:
+        # EINTR: an entry went while the kernel was about to read it; go on where it stopped.
+        if result < 0 and result not in (-errno.ENOENT, -errno.EINTR):
             raise fail("read", subject, -result)
-        is_first = False
+        is_first = is_first and result == -errno.EINTR and not count.value
         if count.value:
             yield (
                 keys.raw[: count.value * info.key_bytes],

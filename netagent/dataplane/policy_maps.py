@@ -7,62 +7,62 @@ last; after a failure it is read from the kernel again. One thread writes; `obse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from netagent.dataplane import abi_policy
 from netagent.dataplane.abi import Counter
 from netagent.dataplane.abi_policy import (
-    INTERVAL,
-    PAIR,
-    PREFIX,
-    PREFIX_FIXED_BITS,
-    IntervalRange,
-    PolicyClassRow,
-    PolicyNetworkRow,
     RuleCounter,
     RuleRow,
 )
+from netagent.dataplane.grace import wait_for_programs
 from netagent.dataplane.policy_lookup import PolicyAnswer, ask_policy
 from netagent.dataplane.policy_reading import read_policies
 from netagent.dataplane.policy_tables import PolicyTables
+from netagent.dataplane.policy_writing import write_policies
+from netagent.model.errors import ExhaustedError
 from netagent.model.fleet import Identity
-from netagent.policy.delta import Pair
-from netagent.policy.entries import CompiledPolicy, Direction, Interval
-from netagent.policy.language import Verdict
+from netagent.policy.entries import CompiledPolicy, Direction
 from netagent.reconcile.held_policies import (
-    ActivePolicy,
     EndPolicy,
     HeldPolicies,
     PolicyOperation,
     PolicyPlan,
-    RemoveClasses,
     RemovePairs,
     RemovePrefixes,
-    RemoveRules,
-    ResetCounters,
     Room,
-    SetClasses,
-    SetIntervals,
     SetPairs,
     SetPrefixes,
-    SetRules,
     TurnTo,
 )
 from netagent.reconcile.policy_plan import plan_drop, plan_policy
 
 _GENERATIONS = 1 << 32
 
+SETTLED_S = 1.0
+"""How long after a turn a program may still be reading what was in force before, at most.
+
+Programs run for microseconds; it is a virtual processor that may stand still in the middle of one.
+"""
+
 
 class PolicyMaps:
     """The maps of policies of one host, pinned at a directory."""
 
-    def __init__(self, pin_dir: Path) -> None:
-        """Adopt the maps pinned at `pin_dir`; AbiMismatchError when one has another layout."""
+    def __init__(self, pin_dir: Path, now: Callable[[], float] = time.monotonic) -> None:
+        """Adopt the maps pinned at `pin_dir`; AbiMismatchError when one has another layout.
+
+        now: reads a monotonic clock, in seconds.
+        """
         self._tables = PolicyTables(pin_dir)
         self._held: HeldPolicies | None = None
+        self._now = now
+        self._turned: dict[int, float] = {}
+        """Networks whose programs may still be reading what was in force, and since when."""
 
     @property
     def room(self) -> Room:
@@ -93,10 +93,22 @@ class PolicyMaps:
 
         Until the very last step the revision before is in force, whole. After a write, the caller
         raises the generation once all that belongs together is written.
+        Two revisions of one network within a second wait some 15 ms for programs in between.
         Raises ExhaustedError, with nothing written, when it does not fit; DataplaneError when the
         kernel refuses: then nothing of it is in force, and a later call goes on from what is there.
         """
-        return self._carry_out(plan_policy(self.held(), compiled, self.room))
+        held = self.held()
+        self._forget_settled()
+        try:
+            plan = plan_policy(held, compiled, self.room, may_collect=not self._turned)
+        except ExhaustedError:
+            if not self._turned:
+                raise
+            self._settle()
+            plan = plan_policy(held, compiled, self.room)
+        if any(_slot_written(operation) in self._turned for operation in plan.operations):
+            self._settle()
+        return self._carry_out(plan)
 
     def drop(self, network: int) -> int:
         """Take away a network's policy, then all that it had; return how many rows were written."""
@@ -148,103 +160,35 @@ class PolicyMaps:
         """Close all descriptors; everything stays pinned."""
         self._tables.close()
 
+    def _forget_settled(self) -> None:
+        before = self._now() - SETTLED_S
+        self._turned = {number: at for number, at in self._turned.items() if at > before}
+
+    def _settle(self) -> None:
+        wait_for_programs()
+        self._turned = {}
+
     def _carry_out(self, plan: PolicyPlan) -> int:
+        """Write the operations in order; return their rows."""
+        before = self.held().networks
         self._held = None
-        writes = sum(self._write(operation) for operation in plan.operations)
+        writes = 0
+        for operation in plan.operations:
+            writes += write_policies(self._tables, operation)
+            if isinstance(operation, TurnTo | EndPolicy):
+                was = before.get(operation.network)
+                if was is not None and was.active is not None:
+                    self._turned[operation.network] = self._now()
         self._held = plan.after
         return writes
 
-    def _write(self, operation: PolicyOperation) -> int:
-        """Write one operation; return its rows."""
-        tables = self._tables
-        match operation:
-            case RemoveClasses(rows=rows):
-                tables.policy_class.delete(PolicyClassRow(*row) for row in rows)
-                return len(rows)
-            case SetIntervals(tables=placed):
-                return self._write_intervals(placed)
-            case SetClasses(rows=ranges):
-                tables.policy_class.update(
-                    {PolicyClassRow(*row): range_ for row, range_ in ranges.items()}
-                )
-                return len(ranges)
-            case RemovePairs(network=network, slot=slot, pairs=gone_pairs):
-                tables.pair.remove(_pair_keys(network, slot, gone_pairs), len(gone_pairs))
-                return len(gone_pairs)
-            case SetPairs(network=network, slot=slot, pairs=pairs):
-                values = b"".join(map(abi_policy.pack_class_id, pairs.values()))
-                tables.pair.put(_pair_keys(network, slot, tuple(pairs)), values, len(pairs))
-                return len(pairs)
-            case RemovePrefixes(network=network, slot=slot, prefixes=gone_prefixes):
-                keys = _prefix_keys(network, slot, gone_prefixes)
-                tables.prefix.remove(keys, len(gone_prefixes))
-                return len(gone_prefixes)
-            case SetPrefixes(network=network, slot=slot, prefixes=prefixes):
-                values = b"".join(map(abi_policy.pack_number, prefixes.values()))
-                keys = _prefix_keys(network, slot, tuple(prefixes))
-                tables.prefix.put(keys, values, len(prefixes))
-                return len(prefixes)
-            case ResetCounters(indices=indices):
-                for index in indices:
-                    tables.rule_counters.reset(2 * index)
-                    tables.rule_counters.reset(2 * index + 1)
-                return 0
-            case SetRules(network=network, indices=by_number):
-                tables.rule_index.update(
-                    {RuleRow(network, number): index for number, index in by_number.items()}
-                )
-                return len(by_number)
-            case RemoveRules(network=network, numbers=numbers):
-                tables.rule_index.delete(RuleRow(network, number) for number in numbers)
-                return len(numbers)
-            case TurnTo(network=network, active=active):
-                tables.network.update({network: _network_row(active)})
-                return 1
-            case EndPolicy(network=network):
-                tables.network.delete([network])
-                return 1
 
-    def _write_intervals(self, placed: Sequence[tuple[IntervalRange, tuple[Interval, ...]]]) -> int:
-        """Write what adjoins at once. placed: ascending."""
-        parts: list[bytes] = []
-        start = end = placed[0][0].first
-        for range_, intervals in placed:
-            if range_.first != end:
-                self._tables.interval.write(start, b"".join(parts))
-                parts, start = [], range_.first
-            parts += [_interval(one) for one in intervals]
-            end = range_.first + range_.count
-        self._tables.interval.write(start, b"".join(parts))
-        return sum(range_.count for range_, _ in placed)
+def _slot_written(operation: PolicyOperation) -> int | None:
+    """Return the network whose slot an operation writes."""
+    if isinstance(operation, SetPairs | RemovePairs | SetPrefixes | RemovePrefixes):
+        return operation.network
+    return None
 
 
 def _by_rule(item: tuple[RuleRow, int]) -> tuple[int, int]:
     return item[0].network, item[0].number
-
-
-def _network_row(active: ActivePolicy) -> PolicyNetworkRow:
-    inside, egress, ingress = (active.defaults[one] for one in Direction)
-    return PolicyNetworkRow(active.slot, active.version, (inside, egress, ingress))
-
-
-def _pair_keys(network: int, slot: int, pairs: Sequence[Pair]) -> bytes:
-    pack = PAIR.pack
-    return b"".join(
-        [
-            pack(network, source, destination, direction.value, slot)
-            for direction, source, destination in pairs
-        ]
-    )
-
-
-def _prefix_keys(network: int, slot: int, prefixes: Sequence[IPv6Network]) -> bytes:
-    return b"".join(
-        PREFIX.pack(PREFIX_FIXED_BITS + one.prefixlen, network, slot, one.network_address.packed)
-        for one in prefixes
-    )
-
-
-def _interval(one: Interval) -> bytes:
-    is_audited = one.audit_rule is not None
-    is_allowed = one.verdict is Verdict.ALLOW
-    return INTERVAL.pack(one.first, is_allowed, is_audited, one.rule, one.audit_rule or 0)

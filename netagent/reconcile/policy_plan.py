@@ -40,10 +40,13 @@ from netagent.reconcile.policy_rules import number_rules, plan_rules
 _NOTHING = HeldNetwork()
 
 
-def plan_policy(held: HeldPolicies, compiled: CompiledPolicy, room: Room) -> PolicyPlan:
+def plan_policy(
+    held: HeldPolicies, compiled: CompiledPolicy, room: Room, *, may_collect: bool = True
+) -> PolicyPlan:
     """Return what brings `compiled` in force; no operations when it is.
 
     held: all that the kernel holds. compiled.number says which network is meant.
+    may_collect: whether no program can still be reading classes that nothing in force refers to.
     Raises ExhaustedError when it does not fit beside what is in force.
     """
     number = compiled.number
@@ -59,7 +62,7 @@ def plan_policy(held: HeldPolicies, compiled: CompiledPolicy, room: Room) -> Pol
     networks = {**held.networks, number: after}
     if len(networks) > room.networks:
         raise ExhaustedError(f"networks: {len(networks):,} needed, {room.networks:,} fit")
-    collecting, kept = collect_classes(held, after.used)
+    collecting, kept = collect_classes(held, after.used) if may_collect else ([], held.classes)
     clearing, networks = _make_room(networks, number, room)
     classes, placing = plan_classes(kept, compiled.classes, room)
     gone = tuple(sorted(before.rules.keys() - rules.keys()))
@@ -155,6 +158,8 @@ def _make_room(
             prefixes -= len(idle.prefixes)
             one = _with_empty_slot(one, slot)
             cleared[other] = one
+        if one == _NOTHING:
+            del cleared[other]
     if pairs > room.pairs or prefixes > room.prefixes:
         raise ExhaustedError(
             f"the policies before and after need {pairs:,} pairs and {prefixes:,} prefixes,"

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 def maps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyMaps]:
     with own_namespaces():
         bpffs = mount_bpffs(tmp_path_factory.mktemp("bpffs"))
-        with Datapath.open(bpffs / "netagent" / "v2") as opened:
+        with Datapath.open(bpffs / "netagent") as opened:
             yield opened.policies
 
 

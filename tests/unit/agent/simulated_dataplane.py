@@ -27,8 +27,10 @@ class SimulatedTable:
         self.capacity = capacity
         self.rows: dict = {}
         self.refuses = False
+        self.before_get: Callable[[], object] = lambda: None
 
     def get(self, key):
+        self.before_get()
         return self.rows.get(key)
 
     def items(self):

@@ -43,6 +43,7 @@ class PolicyState:
         self.held = HeldPolicies()
         self.generation = 0
         self.refuses = False
+        self.is_unreadable = False
         self.room = ROOM
         self.counters: dict[tuple[RuleRow, bool], RuleCounter] = {}
 
@@ -83,6 +84,8 @@ class SimulatedPolicies:
         return self._state.room
 
     def observe(self) -> HeldPolicies:
+        if self._state.is_unreadable:
+            raise DataplaneError("read", "map policy_pair", "refused", 1)
         return replace(self._state.held, retired=frozenset())
 
     def held(self) -> HeldPolicies:

@@ -40,7 +40,7 @@ from netagent.policy.language import Verdict
 from netagent.reconcile.batch import Batch, NamedLocation
 from netagent.reconcile.delta import plan_delta
 from netagent.reconcile.held_policies import EMPTY_SLOT, HeldNetwork
-from netagent.reconcile.view import View
+from netagent.reconcile.view import Delta, View
 
 RED = allowing("tcp/5432")
 REVOKED = allowing("tcp/80", version=2)
@@ -134,27 +134,28 @@ def test_a_policy_held_already_is_not_written_again(rig: Rig) -> None:
     assert rig.state.journal == []
 
 
-def wide(rules: int) -> CompiledPolicy:
-    return replace(REVOKED, rules={number: f"rule-{number}" for number in range(1, rules)})
-
-
 def crowded(pairs: int) -> CompiledPolicy:
     row = dict.fromkeys(map(Identity, range(pairs)), RED.defaults[Direction.EGRESS])
     return replace(RED, pairs={**RED.pairs, Direction.EGRESS: {WEB_IDENTITY: row}})
 
 
 @pytest.mark.parametrize(
-    ("policy", "figures"),
+    ("policy", "room", "figures"),
     [
-        pytest.param(crowded(262_144), r"pairs: 262,145 needed, 262,144 fit", id="pairs"),
-        pytest.param(wide(101), r"rules of all networks: more than 100", id="rules"),
+        pytest.param(
+            crowded(262_144), {}, r"pairs: 262,145 needed, 262,144 fit", id="more than ever fits"
+        ),
+        pytest.param(
+            REVOKED, {"class_protocols": 1}, r"classes .* need \d entries", id="no room beside it"
+        ),
     ],
 )
 def test_policies_that_do_not_fit_are_refused_whole(
-    rig: Rig, policy: CompiledPolicy, figures: str
+    rig: Rig, policy: CompiledPolicy, room: dict[str, int], figures: str
 ) -> None:
     engine = start(rig)
     batch = replace(identified(DB_IDENTITY), policies=(whole(policy, b"9"),))
+    rig.state.policies.room = replace(rig.state.policies.room, **room)
 
     with pytest.raises(ExhaustedError, match=figures):
         engine.take_batch(batch)
@@ -213,7 +214,9 @@ def test_a_restart_adopts_policies_and_raises_the_generation_once(rig: Rig) -> N
 def test_a_rebooted_host_enforces_what_its_replica_holds(rig: Rig, tmp_path: Path) -> None:
     replica = Replica(tmp_path / "replica.db")
     replica.write_own(OWN)
-    for delta in start(rig).take_unwritten():
+    deltas: list[Delta] = []
+    start(rig).hand_over_unwritten(deltas)
+    for delta in deltas:
         replica.write_delta(FLEET, delta)
     rebooted = Rig(rig.config)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv6Network
 from pathlib import Path
 
 import pytest
 
-from netagent.dataplane import bpf_map
+from netagent.dataplane import bpf_map, policy_maps
 from netagent.dataplane.abi import Counter
 from netagent.dataplane.abi_policy import RuleCounter, RuleRow
 from netagent.dataplane.datapath import Datapath
+from netagent.dataplane.grace import wait_for_programs
 from netagent.dataplane.pinned import PinnedArray, PinnedMap
 from netagent.dataplane.policy_maps import PolicyMaps
 from netagent.model.errors import DataplaneError
@@ -86,9 +88,28 @@ def datapath(pin_dir: Path) -> Iterator[Datapath]:
         yield opened
 
 
+class Clock:
+    """A clock by which every look is ten seconds later, until it is stopped."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.step_s = 10.0
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
 @pytest.fixture
-def maps(datapath: Datapath) -> PolicyMaps:
-    return datapath.policies
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def maps(datapath: Datapath, pin_dir: Path, clock: Clock) -> Iterator[PolicyMaps]:
+    opened = PolicyMaps(pin_dir, clock)
+    yield opened
+    opened.close()
 
 
 def in_force(maps: PolicyMaps, network: int = SHOP) -> tuple[int, int, dict, dict, dict]:
@@ -188,6 +209,46 @@ def test_classes_go_in_a_later_apply_than_the_one_that_turned_away(maps: PolicyM
     maps.apply(THIRD)
 
     assert maps.observe().classes.keys() == SECOND.classes.keys() | THIRD.classes.keys()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with every wait for programs."""
+    waited: list[str] = []
+    monkeypatch.setattr(policy_maps, "wait_for_programs", lambda: waited.append("programs"))
+    return waited
+
+
+def test_what_a_program_may_still_be_reading_is_left_alone(
+    maps: PolicyMaps, clock: Clock, waits: list[str]
+) -> None:
+    clock.step_s = 0
+    ops = compiled(PROBES, network="ops")
+    maps.apply(FIRST)
+    assert not waits, "nothing was in force before"
+    maps.apply(SECOND)
+    assert not waits, "the other slot was empty"
+
+    maps.apply(ops)
+
+    assert maps.observe().classes.keys() >= FIRST.classes.keys(), "they were in force just now"
+    assert not waits
+    maps.apply(THIRD)
+    assert waits == ["programs"], "it is written where programs read a moment ago"
+    assert_in_force(maps, THIRD)
+
+
+def test_a_program_reads_no_longer_than_a_moment(
+    maps: PolicyMaps, clock: Clock, waits: list[str]
+) -> None:
+    for policy in (FIRST, SECOND, THIRD, FIRST):
+        maps.apply(policy)
+
+    assert not waits
+
+
+def test_waiting_for_programs_ends() -> None:
+    wait_for_programs()
 
 
 def test_another_agent_adopts_what_is_there_and_goes_on(maps: PolicyMaps, pin_dir: Path) -> None:
@@ -291,11 +352,17 @@ def test_intervals_that_somebody_changed_come_back(maps: PolicyMaps, pin_dir: Pa
     assert maps.apply(FIRST) == 0
 
 
-def test_the_generation_rises_by_one_and_begins_again_after_the_last(maps: PolicyMaps) -> None:
+def test_the_generation_rises_by_one_and_begins_again_after_the_last(
+    maps: PolicyMaps, pin_dir: Path
+) -> None:
     before = maps.generation()
-
     assert maps.raise_generation() == before + 1
     assert maps.generation() == before + 1
+    state = PinnedArray(pin_dir / "policy_state", 8)
+    state.write(0, b"\xff" * 4 + bytes(4))
+    state.close()
+
+    assert maps.raise_generation() == 0
 
 
 def test_rules_have_counters_of_their_own_and_keep_them(maps: PolicyMaps) -> None:
@@ -331,3 +398,17 @@ def test_an_index_is_given_to_another_rule_only_once_flows_are_asked_again(
     maps.raise_generation()
     maps.apply(compiled(WEB_TO_DB, PROBES, version=5))
     assert maps.held().networks[SHOP].rules[3] == gone
+
+
+def test_reading_everything_disturbs_nobody_who_writes(maps: PolicyMaps, pin_dir: Path) -> None:
+    """An audit reads in a thread of its own; what it sees half of, it only suspects."""
+    maps.apply(FIRST)
+    reader = PolicyMaps(pin_dir)
+    with ThreadPoolExecutor(1) as thread:
+        for version in range(1, 40):
+            reading = thread.submit(reader.observe)
+            for policy in (SECOND, THIRD, FIRST):
+                maps.apply(replace(policy, version=version))
+            reading.result()
+    reader.close()
+    assert_in_force(maps, replace(FIRST, version=39))
