@@ -125,7 +125,7 @@ def rollback(
     )
     with (
         naming_networks(options, network),
-        explaining_refusal(f"netagent policy rollback {network} {version}"),
+        explaining_refusal(f"rollback {network} {version} --dry-run"),
         control_stub(options, PolicyServiceStub) as stub,
     ):
         found = stub.RollbackPolicy(request, timeout=timeout_s(options, APPLY_TIMEOUT_S))
@@ -150,7 +150,7 @@ def _decode(name: str, content: bytes) -> str:
 def _apply_one(options: Shared, request: pb.ApplyPolicyRequest) -> Outcome:
     name = "-" if request.file_name == STDIN_NAME else request.file_name
     with (
-        explaining_refusal(f"netagent policy apply {name}"),
+        explaining_refusal(f"diff {name}"),
         control_stub(options, PolicyServiceStub) as stub,
     ):
         return stub.ApplyPolicy(request, timeout=timeout_s(options, APPLY_TIMEOUT_S))
