@@ -1,9 +1,9 @@
 """Every cell of the semantics table, and what it means, from the words of docs/policy.md alone.
 
 One machine, red/me, talks with peers of its own and of another network, on its own and on another
-host, with hosts and with what is outside. A cell has one rule (or none) on a port of its own, so that
-one policy holds all cells of a variant at once. What is expected is written here by hand, in terms
-of what a rule of that kind is to do; nothing of netagent.policy is used.
+host, with hosts and with what is outside. A cell has one rule (or none) on a port of its own, so
+that one policy holds all cells of a variant at once. What is expected is written here by hand, in
+terms of what a rule of that kind is to do; nothing of netagent.policy is used.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ machine's new identity together with the entries that know it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from netagent.policy.fleet import FleetSnapshot
 from netagent.policy.language import LabelSelector, MachineSelector, Policy, built_in_policy
 from netagent.policy.reading import load_policy
 from netagent.policy.references import named_machines, selectors_of
+
+LINGER_S = 2.0
+"""How long entries outlive the last machine of their identity: hosts turn to the new entries of a
+batch a moment before they turn to its locations."""
 
 RECENT_MAX = 8
 """States of one network's entries that are kept, so that agents get differences."""
@@ -65,7 +70,10 @@ class PolicyTables:
         self._consents: dict[str, Consent] = {}
         self._named: Counter[str] = Counter()
         self._prepared: dict[str, Compilation] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self.on_change: list[Callable[[int], None]] = []
+        # Nobody is connected yet whose locations would still have an identity that has left.
+        self._forget()
         self._take_in()
         view.listeners.append(self)
 
@@ -89,6 +97,10 @@ class PolicyTables:
     def is_named(self, path: str) -> bool:
         """Whether a policy in force names the machine NETWORK/NAME."""
         return self._named[path] > 0
+
+    def named(self) -> list[str]:
+        """Return the paths of all machines that policies in force name, sorted."""
+        return sorted(path for path, count in self._named.items() if count)
 
     def snapshot(self) -> FleetSnapshot:
         """Return the fleet as policies are compiled over it: identities, and no machines."""
@@ -119,6 +131,23 @@ class PolicyTables:
     def revision_reached(self, revision: int) -> None:
         """See Listener."""
         self._take_in()
+        if self._view.identities.left and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._let_go)
+
+    def close(self) -> None:
+        """Stop waiting for anything."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _let_go(self) -> None:
+        self._timer = None
+        self._forget()
+        self._view.announce()
+
+    def _forget(self) -> None:
+        identities = self._view.identities
+        left, identities.left = identities.left, set()
+        identities.forget(left)
 
     def _take_in(self) -> None:
         view = self._view
@@ -165,8 +194,9 @@ class PolicyTables:
         if prepared is not None and prepared.policy == force.policy:
             previous = prepared
         number = fleet.networks[network]
-        records = [(one, fleet.identities_of(one)) for one in sorted(_networks_of(force.policy))]
-        content = name_content(number, force.version, force.text, force.numbers, records)
+        digest = self._view.identities.digest
+        identities = [(one, digest(one)) for one in sorted(_networks_of(force.policy))]
+        content = name_content(number, force.version, force.text, force.numbers, identities)
         newest = self.newest(number)
         if newest is not None and newest.content == content:
             return

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from event_ring import EventRing
 from fleet_of_three import Clocks
 from oracle.policies import EntriesJudge
 from oracle.world import Action, Arrival, Side, Tally, World
@@ -31,7 +29,7 @@ from netagent.dataplane.pinned import PinnedArray, PinnedProcessorArray
 _SK_BUFF_BYTES = 192
 _MARK, _IFINDEX, _GSO_SEGS, _GSO_SIZE = 8, 40, 164, 176
 _CLOCK_MONOTONIC_COARSE = 6
-_STATE_BYTES, _BUCKET_BYTES, _RULE_COUNTER_BYTES = 8, 40, 48
+_STATE_BYTES, _BUCKET_BYTES, _COUNTER_BYTES, _RULE_COUNTER_BYTES = 8, 40, 16, 48
 FULL_BUCKET = 1000
 
 RuleCounts = dict[tuple[int, Side, Tally], Counter]
@@ -61,12 +59,12 @@ class HostUnderTest:
         self.constants = constants
         self.datapath = Datapath.open(pin_dir)
         self.datapath.load(constants)
-        self._events = EventRing(pin_dir / "events")
         self._state = PinnedArray(pin_dir / "policy_state", _STATE_BYTES)
         self._bucket = PinnedProcessorArray(pin_dir / "event_bucket", _BUCKET_BYTES)
-        self._rules = PinnedProcessorArray(pin_dir / "rule_counters", _RULE_COUNTER_BYTES)
+        self.verdict_counters = PinnedProcessorArray(pin_dir / "counters", _COUNTER_BYTES)
+        self.rule_counters = PinnedProcessorArray(pin_dir / "rule_counters", _RULE_COUNTER_BYTES)
+        self.indices: dict[RuleRow, int] = {}
         self._enforced: Policies = {}
-        self._indices: dict[RuleRow, int] = {}
 
     def enforce(self, policies: Policies) -> dict[RuleRow, int]:
         """Bring exactly these policies in force; return the places of their rules' counters."""
@@ -78,12 +76,12 @@ class HostUnderTest:
                 maps.apply(compiled)
             maps.raise_generation()
             self._enforced = policies
-            self._indices = {
+            self.indices = {
                 RuleRow(network, number): index
                 for network, held in maps.held().networks.items()
                 for number, index in held.rules.items()
             }
-        return self._indices
+        return self.indices
 
     def fill(self, world: World) -> World:
         """Make the maps hold exactly what the world says, but for the places of rules' counters.
@@ -108,11 +106,11 @@ class HostUnderTest:
     def set_generation(self, generation: int) -> None:
         self._state.write(0, pack_state(generation))
 
-    def set_event_tokens(self, tokens: int) -> None:
+    def set_event_tokens(self, tokens: int = FULL_BUCKET) -> None:
         """Say how many events may still be sent, none being earned for a while."""
         refilled_ns = read_clocks().coarse_ns
         bucket = struct.pack("=5Q", refilled_ns, tokens, 0, 0, 0)
-        self._bucket.put(bytes(4), bucket * os.sysconf("SC_NPROCESSORS_CONF"), 1)
+        self._bucket.put(bytes(4), bucket * self._bucket.processors, 1)
 
     def event_losses(self) -> tuple[int, int, int]:
         """Return how many events were sent, suppressed and lost since tokens were set."""
@@ -125,7 +123,7 @@ class HostUnderTest:
         """Run a program on one packet."""
         before, rules_before = self.datapath.counters(), self._rule_counts()
         self.set_event_tokens(tokens)
-        self._events.take()
+        self.datapath.events.take()
         ran = libbpf.run_program(
             self.datapath.program(program), arrival.data, ctx=sk_buff(arrival), repeat=repeat
         )
@@ -136,23 +134,23 @@ class HostUnderTest:
             mark=struct.unpack_from("=I", ran.ctx, _MARK)[0],
             counted=_gained(before, after),
             rules=_gained(rules_before, rules_after),
-            events=self._events.take(),
+            events=self.datapath.events.take(),
             flows=self.datapath.conntrack.items(),
             fragments=self.datapath.fragments.items(),
         )
 
     def _rule_counts(self) -> RuleCounts:
         counts: RuleCounts = {}
-        for index in (0, *self._indices.values()):
+        for index in (0, *self.indices.values()):
             for side in Side:
-                words = self._rules.sum(2 * index + side)
+                words = self.rule_counters.sum(2 * index + side)
                 for at, tally in enumerate(Tally):
                     counts[index, side, tally] = Counter(*words[2 * at : 2 * at + 2])
         return counts
 
     def close(self) -> None:
-        self._events.close()
-        for opened in (self._state, self._bucket, self._rules, self.datapath):
+        arrays = self._state, self._bucket, self.verdict_counters, self.rule_counters
+        for opened in (*arrays, self.datapath):
             opened.close()
 
 
