@@ -70,8 +70,8 @@ def apply(
     Connections that a new policy forbids are cut. --wait polls the hosts, for --timeout (60 s).
 
     Exit codes: 1 the policy has errors, fails its tests or does not fit on a host, 2 a file cannot
-    be read, 3 control or (with --wait) a host did not answer in time, 5 another version than
-    --expect-version is in force.
+    be read, 3 control or (with --wait) a host did not answer in time, 4 there is no such network,
+    5 another version than --expect-version is in force.
     """
     _check_usage(dry_run=dry_run, wait=wait)
     if expected is not None and len(files) > 1:
@@ -149,7 +149,9 @@ def _decode(name: str, content: bytes) -> str:
 
 def _apply_one(options: Shared, request: pb.ApplyPolicyRequest) -> Outcome:
     name = "-" if request.file_name == STDIN_NAME else request.file_name
+    policy, _ = try_load(request.text, name)
     with (
+        naming_networks(options, policy.network if policy is not None else ""),
         explaining_refusal(f"diff {name}"),
         control_stub(options, PolicyServiceStub) as stub,
     ):
