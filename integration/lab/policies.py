@@ -1,4 +1,4 @@
-"""Policies in a lab: applied through control's API, and in force on every host when this returns."""
+"""Policies in a lab: applied through control, and in force on every host when this returns."""
 
 from __future__ import annotations
 

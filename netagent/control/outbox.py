@@ -13,6 +13,8 @@ from netagent.control.policy_tables import PolicyTables
 from netagent.control.published import Published
 from netagent.control.view import View
 from netagent.model.addresses import StableId
+from netagent.model.fleet import Identity
+from netagent.policy.fleet import IdentityRecord
 
 ROWS_OWED_MAX = 65_536
 """Most rows that are owed one by one; machines that come and go would add up without end."""
@@ -84,11 +86,17 @@ class Bundle:
 
     policies: by network, what the agent holds (None: nothing of use) and what it is to hold. They
     are fixed here, so that what the agent holds once it has confirmed is known exactly.
+    identities: of the networks whose rows are owed, those that the policies know.
     """
 
     owed: Owed
     revision: int
     policies: Mapping[int, tuple[Published | None, Published]] = field(default_factory=dict)
+    identities: Mapping[int, Mapping[Identity, IdentityRecord]] = field(default_factory=dict)
+
+    def knows(self, network: int, identity: Identity) -> bool:
+        """Whether the policies know an identity of a network."""
+        return identity in self.identities.get(network, ())
 
 
 class Outbox:
@@ -193,7 +201,11 @@ class Outbox:
             for network in sorted(owed.policies)
             if (newest := self._policies.newest(network)) is not None
         }
-        self._out = Bundle(owed, view.revision, policies)
+        identities = {
+            network: view.identities.records(view.network_names.get(network, ""))
+            for network in (*owed.rows, *owed.whole)
+        }
+        self._out = Bundle(owed, view.revision, policies, identities)
         self._owed = Owed(view.revision)
         self.is_first_due = False
         return self._out

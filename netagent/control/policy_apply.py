@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from netagent.control import keys
-from netagent.control.allocation import allocate_identity
+from netagent.control.named_identities import NamedIdentities
 from netagent.control.policy_review import (
     Fleet,
     Request,
@@ -24,16 +24,13 @@ from netagent.control.policy_review import (
 from netagent.control.policy_tables import InForce, PolicyTables
 from netagent.control.records import (
     PolicyRecord,
-    encode_machine,
     encode_number,
     encode_policy,
 )
 from netagent.control.validation import find_network
 from netagent.control.view import View
 from netagent.control.writer import Plan, Writer
-from netagent.model.addresses import network_of
 from netagent.model.errors import ConflictError, InvalidError, NotFoundError
-from netagent.model.fleet import Identity
 from netagent.policy.compiler import assign_numbers
 from netagent.policy.entries import CompiledPolicy
 from netagent.policy.language import Policy
@@ -70,6 +67,7 @@ class PolicyApplier:
     def __init__(self, writer: Writer, tables: PolicyTables) -> None:
         self._writer = writer
         self._tables = tables
+        self._identities = NamedIdentities(writer, tables)
         self._turn = asyncio.Lock()
 
     async def apply(self, order: Order) -> Applied:
@@ -97,17 +95,26 @@ class PolicyApplier:
             if order.request.text == before.text:
                 unchanged = before.record or replace(record, version=0)
                 return Applied(unchanged, found, False, view.revision)
-            if not order.is_dry_run:
-                await self._give_identities(named_machines(policy), policy)
-            await self._compile_ahead(view, policy, record)
             if order.is_dry_run:
+                await self._compile_ahead(view, policy, record, is_dry_run=True)
                 return Applied(record, found, False, view.revision)
+            return await self._bring_into_force(record, found, before)
+
+    async def _bring_into_force(
+        self, record: PolicyRecord, found: Review, before: InForce
+    ) -> Applied:
+        named = named_machines(found.policy)
+        try:
+            await self._identities.settle(named, found.policy)
+            view = await self._writer.feed.catch_up()
+            await self._compile_ahead(view, found.policy, record, is_dry_run=False)
             view = await self._writer.write(lambda view: self._plan(view, record, before))
-            revision = view.revision
-            await self._give_identities(
-                named_machines(policy) | named_machines(before.policy), None
-            )
+            held = view.policies.get(record.network)
+            revision = held.revision if held is not None else view.revision
             return Applied(record, found, True, revision)
+        finally:
+            # Also when it did not come into force: then those that were separated go back.
+            await self._identities.settle(named | named_machines(before.policy))
 
     def _fleet(self, view: View) -> Fleet:
         return Fleet(
@@ -117,7 +124,9 @@ class PolicyApplier:
             {name: one.policy for name, one in self._tables.every().items() if one.text},
         )
 
-    async def _compile_ahead(self, view: View, policy: Policy, record: PolicyRecord) -> None:
+    async def _compile_ahead(
+        self, view: View, policy: Policy, record: PolicyRecord, *, is_dry_run: bool
+    ) -> None:
         """Check that every host has room, and leave the compilation for when it is in force."""
         number = view.networks[policy.network].value.number
         compilation = await asyncio.to_thread(
@@ -129,7 +138,8 @@ class PolicyApplier:
             compilation.entries,
             [self._entries(networks - {number}) for networks in neighbours],
         )
-        self._tables.prepare(compilation)
+        if not is_dry_run:
+            self._tables.prepare(record.text, compilation)
 
     def _entries(self, networks: Iterable[int]) -> list[CompiledPolicy]:
         found = (self._tables.newest(network) for network in networks)
@@ -159,37 +169,6 @@ class PolicyApplier:
             ),
             tuple(operations),
         )
-
-    async def _give_identities(self, paths: Iterable[str], coming: Policy | None) -> None:
-        """Give machines an identity of their own where they are named, else that of their labels.
-
-        coming: a policy that names machines as if it were in force.
-        """
-        named = named_machines(coming) if coming is not None else frozenset[str]()
-
-        for path in sorted(paths):
-
-            def plan(view: View, path: str = path) -> Plan:
-                return _plan_identity(view, path, path in named or self._tables.is_named(path))
-
-            await self._writer.write(plan, scopes=("identities",))
-
-
-def _plan_identity(view: View, path: str, is_named: bool) -> Plan:
-    stored = view.machines.get(path)
-    if stored is None:
-        return Plan((), ())
-    machine = stored.value.machine
-    name = machine.name if is_named else None
-    identity = allocate_identity(view, network_of(machine.stable_id), machine.labels, name)
-    if identity.number == machine.identity:
-        return Plan((), ())
-    changed = replace(machine, identity=Identity(identity.number))
-    key = keys.machine_key(path)
-    return Plan(
-        (*identity.compares, Unchanged(key, stored.revision)),
-        (*identity.operations, Put(key, encode_machine(replace(stored.value, machine=changed)))),
-    )
 
 
 def _check_version(order: Order, before: InForce) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
-from netagent.model.errors import PolicyError
+from netagent.model.errors import NotFoundError, PolicyError
 from netagent.model.fleet import Machine
 from netagent.policy.book import separate_named
 from netagent.policy.capacity import UNLIMITED, check_capacity
@@ -20,6 +20,7 @@ from netagent.policy.entries import CompiledPolicy
 from netagent.policy.fleet import FleetSnapshot, Member, make_snapshot
 from netagent.policy.language import Policy, built_in_policy
 from netagent.policy.lint import lint
+from netagent.policy.reading import try_load
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Review:
 def review(request: Request, fleet: Fleet) -> Review:
     """Return what there is to say of a policy that may come into force.
 
-    Raises PolicyError with everything that is wrong, tests that fail included.
+    Raises PolicyError with everything that is wrong, tests that fail included; NotFoundError for
+    the network.
     """
     snapshot = _snapshot(fleet)
     others = list(fleet.policies.values())
@@ -61,6 +63,7 @@ def review(request: Request, fleet: Fleet) -> Review:
         files = [(request.file_name, request.text)]
         report = check_files(files, snapshot, others, limits=UNLIMITED)
         if not report.is_good:
+            _check_network(request, fleet)
             raise PolicyError(report.problems)
         (policy,) = report.policies
         warnings = report.warnings
@@ -89,6 +92,15 @@ def check_hosts(candidate: CompiledPolicy, neighbours: list[list[CompiledPolicy]
     """
     for others in neighbours or [[]]:
         check_capacity([candidate, *others])
+
+
+def _check_network(request: Request, fleet: Fleet) -> None:
+    """Raise NotFoundError where the words are right and only the network is not there."""
+    policy, problems = try_load(request.text, request.file_name)
+    if policy is not None and not problems and policy.network not in fleet.networks:
+        raise NotFoundError(
+            f"network: there is no network {policy.network}; `netagent network create` makes it"
+        )
 
 
 def _snapshot(fleet: Fleet) -> FleetSnapshot:

@@ -92,7 +92,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         entries = (
             (network, record)
             for network, _ in view.policies.after(after)
-            if (record := view.policy(network)) is not None
+            if (record := view.policy(network)) is not None and record.text
         )
         records, token = take_page(entries, size, "policies")
         policies = [_message(record, with_text=False) for record in records]
@@ -116,7 +116,7 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
         opinions = [one.opinion for one in found if one.opinion is not None]
         return pb.ExplainFlowResponse(
             complete=len(opinions) == len(found),
-            allowed=all(one.allowed for one in opinions),
+            allowed=bool(opinions) and all(one.allowed for one in opinions),
             opinions=[_opinion_message(one) for one in found],
         )
 
@@ -137,7 +137,7 @@ def _message(record: PolicyRecord, *, with_text: bool = True) -> pb.Policy:
         text=record.text if with_text else "",
         rolled_back_to=record.rolled_back_to,
     )
-    message.applied_at.FromMilliseconds(int(record.applied_at_s * 1000))
+    message.applied_at.FromMilliseconds(round(record.applied_at_s * 1000))
     return message
 
 

@@ -7,6 +7,7 @@ machine's new identity together with the entries that know it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from netagent.policy.fleet import FleetSnapshot
 from netagent.policy.language import LabelSelector, MachineSelector, Policy, built_in_policy
 from netagent.policy.reading import load_policy
 from netagent.policy.references import named_machines, selectors_of
+
+LINGER_S = 2.0
+"""How long entries outlive the last machine of their identity: hosts turn to the new entries of a
+batch a moment before they turn to its locations."""
 
 RECENT_MAX = 8
 """States of one network's entries that are kept, so that agents get differences."""
@@ -64,8 +69,11 @@ class PolicyTables:
         """Network to the networks whose policies name it."""
         self._consents: dict[str, Consent] = {}
         self._named: Counter[str] = Counter()
-        self._prepared: dict[str, Compilation] = {}
+        self._prepared: dict[str, tuple[str, Compilation]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self.on_change: list[Callable[[int], None]] = []
+        # Nobody is connected yet whose locations would still have an identity that has left.
+        self._forget()
         self._take_in()
         view.listeners.append(self)
 
@@ -90,6 +98,10 @@ class PolicyTables:
         """Whether a policy in force names the machine NETWORK/NAME."""
         return self._named[path] > 0
 
+    def named(self) -> list[str]:
+        """Return the paths of all machines that policies in force name, sorted."""
+        return sorted(path for path, count in self._named.items() if count)
+
     def snapshot(self) -> FleetSnapshot:
         """Return the fleet as policies are compiled over it: identities, and no machines."""
         view = self._view
@@ -100,9 +112,12 @@ class PolicyTables:
             {name: view.identities.records(name) for name, _ in view.networks.items()},
         )
 
-    def prepare(self, compilation: Compilation) -> None:
-        """Hand over a compilation that will soon be wanted, made where it stopped nobody."""
-        self._prepared[compilation.policy.network] = compilation
+    def prepare(self, text: str, compilation: Compilation) -> None:
+        """Hand over a compilation that will soon be wanted, made where it stopped nobody.
+
+        text: what its policy was read from.
+        """
+        self._prepared[compilation.policy.network] = text, compilation
 
     def host_changed(self, name: str) -> None:
         """See Listener; hosts are one identity."""
@@ -119,6 +134,23 @@ class PolicyTables:
     def revision_reached(self, revision: int) -> None:
         """See Listener."""
         self._take_in()
+        if self._view.identities.left and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._let_go)
+
+    def close(self) -> None:
+        """Stop waiting for anything."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _let_go(self) -> None:
+        self._timer = None
+        self._forget()
+        self._view.announce()
+
+    def _forget(self) -> None:
+        identities = self._view.identities
+        left, identities.left = identities.left, set()
+        identities.forget(left)
 
     def _take_in(self) -> None:
         view = self._view
@@ -149,7 +181,15 @@ class PolicyTables:
                 self._recent.pop(compilation.entries.number, None)
             return
         record = self._view.policy(network)
-        policy = _parse(record) if record is not None and record.text else built_in_policy(network)
+        text = record.text if record is not None else ""
+        prepared_text, prepared = self._prepared.pop(network, ("", None))
+        if prepared is not None and prepared_text == text:
+            policy = prepared.policy
+            self._compilations[network] = prepared
+        elif record is not None and text:
+            policy = _parse(record)
+        else:
+            policy = built_in_policy(network)
         self._in_force[network] = InForce(policy, record)
         self._named.update(named_machines(policy))
         for other in _networks_of(policy):
@@ -161,12 +201,10 @@ class PolicyTables:
     def _compile(self, network: str, fleet: FleetSnapshot) -> None:
         force = self._in_force[network]
         previous = self._compilations.get(network)
-        prepared = self._prepared.pop(network, None)
-        if prepared is not None and prepared.policy == force.policy:
-            previous = prepared
         number = fleet.networks[network]
-        records = [(one, fleet.identities_of(one)) for one in sorted(_networks_of(force.policy))]
-        content = name_content(number, force.version, force.text, force.numbers, records)
+        digest = self._view.identities.digest
+        identities = [(one, digest(one)) for one in sorted(_networks_of(force.policy))]
+        content = name_content(number, force.version, force.text, force.numbers, identities)
         newest = self.newest(number)
         if newest is not None and newest.content == content:
             return

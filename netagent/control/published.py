@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from netagent.model.fleet import Identity
 from netagent.policy.entries import CompiledPolicy
-from netagent.policy.fleet import IdentityRecord
 
 CONTENT_BYTES = 16
 
@@ -30,19 +28,15 @@ def name_content(
     version: int,
     text: str,
     numbers: Mapping[str, int],
-    records: Iterable[tuple[str, Mapping[Identity, IdentityRecord]]],
+    identities: Iterable[tuple[str, bytes]],
 ) -> bytes:
     """Return the digest of a compilation's inputs, CONTENT_BYTES long.
 
-    number: the network's. numbers: of rules, by name. records: identities by network's name, of
-    each network that the policy names, sorted.
+    number: the network's. numbers: of rules, by name. identities: by network's name the digest of
+    its identities, of each network that the policy names, sorted.
     """
     digest = blake2b(digest_size=CONTENT_BYTES)
-    identities = [
-        [network, [[i, sorted(one.labels.items()), sorted(one.members)] for i, one in found]]
-        for network, held in records
-        for found in (sorted(held.items()),)
-    ]
-    inputs = [COMPILER, number, version, text, sorted(numbers.items()), identities]
+    of_networks = [[network, held.hex()] for network, held in identities]
+    inputs = [COMPILER, number, version, text, sorted(numbers.items()), of_networks]
     digest.update(json.dumps(inputs, separators=(",", ":")).encode())
     return digest.digest()

@@ -38,6 +38,7 @@ from netagent.control.logging import log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
 from netagent.control.moves_driver import MovesDriver
+from netagent.control.named_identities import NamedIdentities
 from netagent.control.network_service import NetworkService
 from netagent.control.policy_service import PolicyService
 from netagent.control.policy_tables import PolicyTables
@@ -128,6 +129,7 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             following = tasks.create_task(feed.run())
             driving = tasks.create_task(driver.run())
             try:
+                await NamedIdentities(writer, policies).settle_all()
                 bound = tuple(bind(server, target) for target in targets)
                 await server.start()
                 for service in ("", *_SERVICES):
@@ -147,6 +149,7 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
                 driving.cancel()
                 await server.stop(STOP_GRACE_S)
                 following.cancel()
+                policies.close()
     except BaseExceptionGroup as group:
         # Mostly one thing went wrong, and the groups around it say nothing more.
         error: BaseException = group

@@ -33,6 +33,7 @@ from netagent.model.fleet import (
     Endpoint,
     Host,
     Location,
+    Machine,
     Network,
     Transition,
 )
@@ -88,7 +89,7 @@ class View:
         self.paths_by_id: dict[StableId, str] = {}
         self.paths_at: dict[str, set[str]] = {}
         self.interest = Interest()
-        self.identities = Identities()
+        self.identities = Identities(self._has_own_identity)
         self.policies: OrderedNames[Stored[int]] = OrderedNames()
         self.policy_versions: dict[int, dict[int, PolicyRecord]] = {}
         self.changed_policies: set[str] = set()
@@ -130,8 +131,12 @@ class View:
         for change in changes.changes:
             self._take(change, changes.revision)
         self.revision = changes.revision
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell the listeners that what they heard so far is whole."""
         for listener in self.listeners:
-            listener.revision_reached(changes.revision)
+            listener.revision_reached(self.revision)
 
     def table(self, network: int) -> NetworkTable:
         """Return the table of a network number, made when first asked for."""
@@ -180,6 +185,12 @@ class View:
             self.numbers.pop(key, None)
         else:
             self.numbers[key] = Stored(decode_number(item.value), revision)
+
+    def _has_own_identity(self, machine: Machine) -> bool:
+        """Whether a machine's identity was allocated for it alone, by its name."""
+        network = network_of(machine.stable_id)
+        own = self.numbers.get(keys.identity_key(network, machine.labels, machine.name))
+        return own is not None and own.value == machine.identity
 
     def _take_id(self, key: bytes, item: Item | None, revision: int) -> None:
         stable_id = StableId(int(key, 16))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from enum import Enum
 from importlib.resources import as_file, files
@@ -146,12 +147,20 @@ class Datapath:
                 os.close(fd)
 
     def prune(self) -> list[str]:
-        """Unpin programs of other constants or releases; attached ones live on where they are."""
+        """Unpin programs of other constants, and all that releases with other maps have pinned.
+
+        To be called when everything is attached. Returns the names of programs, and of directories
+        with another version. What is still attached lives on where it is, with its maps.
+        """
         current = {full_name for full_name, _ in self._programs.values()}
         stale = [p for p in (self._pin_dir / "programs").iterdir() if p.name not in current]
         for path in stale:
             path.unlink()
-        return sorted(path.name for path in stale)
+        versions = [p for p in self._pin_dir.parent.iterdir() if re.fullmatch(r"v\d+", p.name)]
+        others = [path for path in versions if path.name != self._pin_dir.name]
+        for path in others:
+            shutil.rmtree(path)
+        return sorted(path.name for path in (*stale, *others))
 
     def program(self, name: str) -> int:
         """Return the descriptor of a loaded program; it stays ours."""

@@ -88,11 +88,11 @@ class PinnedProcessorArray(PinnedMap):
         value_bytes: of one processor's value, a multiple of 8.
         """
         super().__init__(path, 4, value_bytes)
-        self._processors = _possible_processors()
+        self.processors = _possible_processors()
 
     def sum(self, index: int) -> tuple[int, ...]:
         """Return an entry's words of 64 bits, summed over processors."""
-        size = self.value_bytes * self._processors
+        size = self.value_bytes * self.processors
         raw = bpf_map.map_lookup(self.fd, self.subject, _index(index), size) or bytes(size)
         words = memoryview(raw).cast("Q")
         width = self.value_bytes // 8
@@ -100,7 +100,7 @@ class PinnedProcessorArray(PinnedMap):
 
     def reset(self, index: int) -> None:
         """Set an entry to 0 on all processors."""
-        zeros = bytes(self.value_bytes * self._processors)
+        zeros = bytes(self.value_bytes * self.processors)
         bpf_map.map_update(self.fd, self.subject, _index(index), zeros)
 
 

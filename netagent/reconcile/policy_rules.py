@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from netagent.model.errors import ExhaustedError
 from netagent.policy.entries import DEFAULT_RULE, CompiledPolicy
 from netagent.reconcile.held_policies import (
     HeldNetwork,
@@ -22,7 +21,7 @@ def number_rules(
     """Return each rule's index: the one it has, or the lowest that is free.
 
     The default has one too. An index is not free while flows may still count under it.
-    Raises ExhaustedError when there are too many rules.
+    Rules for which none is free have none, and are enforced without being counted.
     """
     numbers = sorted({DEFAULT_RULE, *compiled.rules})
     kept = {number: index for number, index in before.rules.items() if 1 <= index <= room.rules}
@@ -37,10 +36,9 @@ def number_rules(
             continue
         while free in taken:
             free += 1
-        if free > room.rules:
-            raise ExhaustedError(f"rules of all networks: more than {room.rules:,}, which fit")
-        rules[number] = free
-        free += 1
+        if free <= room.rules:
+            rules[number] = free
+            free += 1
     return rules
 
 

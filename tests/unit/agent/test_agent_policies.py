@@ -134,27 +134,28 @@ def test_a_policy_held_already_is_not_written_again(rig: Rig) -> None:
     assert rig.state.journal == []
 
 
-def wide(rules: int) -> CompiledPolicy:
-    return replace(REVOKED, rules={number: f"rule-{number}" for number in range(1, rules)})
-
-
 def crowded(pairs: int) -> CompiledPolicy:
     row = dict.fromkeys(map(Identity, range(pairs)), RED.defaults[Direction.EGRESS])
     return replace(RED, pairs={**RED.pairs, Direction.EGRESS: {WEB_IDENTITY: row}})
 
 
 @pytest.mark.parametrize(
-    ("policy", "figures"),
+    ("policy", "room", "figures"),
     [
-        pytest.param(crowded(262_144), r"pairs: 262,145 needed, 262,144 fit", id="pairs"),
-        pytest.param(wide(101), r"rules of all networks: more than 100", id="rules"),
+        pytest.param(
+            crowded(262_144), {}, r"pairs: 262,145 needed, 262,144 fit", id="more than ever fits"
+        ),
+        pytest.param(
+            REVOKED, {"class_protocols": 1}, r"classes .* need \d entries", id="no room beside it"
+        ),
     ],
 )
 def test_policies_that_do_not_fit_are_refused_whole(
-    rig: Rig, policy: CompiledPolicy, figures: str
+    rig: Rig, policy: CompiledPolicy, room: dict[str, int], figures: str
 ) -> None:
     engine = start(rig)
     batch = replace(identified(DB_IDENTITY), policies=(whole(policy, b"9"),))
+    rig.state.policies.room = replace(rig.state.policies.room, **room)
 
     with pytest.raises(ExhaustedError, match=figures):
         engine.take_batch(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from kernel.namespaces import make_interface
 from netagent.dataplane import libbpf
 from netagent.dataplane.abi import Constants, EndpointRow, Verdict
 from netagent.dataplane.abi_flows import EventKind, EventLosses, Program
+from netagent.dataplane.abi_policy import RuleRow
 from netagent.dataplane.datapath import Datapath
 from netagent.model.addresses import Fleet, Locator, StableId, random_prefix
 from netagent.model.fleet import Identity, Location
 from netagent.policy.compiler import compile_policy
+from netagent.policy.entries import CompiledPolicy
 from netagent.policy.fleet import Member, make_snapshot
 from netagent.policy.language import AnySelector, Policy, Rule, Traffic
 from netagent.policy.language import Verdict as Says
@@ -44,14 +47,16 @@ def datapath(pin_dir: Path) -> Iterator[Datapath]:
         ):
             opened.location.update({one: Location(HERE, Identity(number), 1)})
             opened.endpoint.update({one: EndpointRow(port, mac, False)})
-        snapshot = make_snapshot(
-            FLEET.prefix,
-            {"shop": SHOP},
-            [Member("shop", "web", Identity(2), {}), Member("shop", "db", Identity(3), {})],
-        )
-        policy = Policy("shop", (DNS,), Says.DENY)
-        opened.policies.apply(compile_policy(policy, snapshot, version=5).entries)
+        opened.policies.apply(compiled(DNS, version=5))
         yield opened
+
+
+def compiled(rule: Rule, version: int) -> CompiledPolicy:
+    members = [Member("shop", "web", Identity(2), {}), Member("shop", "db", Identity(3), {})]
+    snapshot = make_snapshot(FLEET.prefix, {"shop": SHOP}, members)
+    numbers = {"dns": 1, "ntp": 2, "web": 3}
+    policy = Policy("shop", (rule,), Says.DENY)
+    return compile_policy(policy, snapshot, version, numbers=numbers).entries
 
 
 def address(one: StableId) -> IPv6Address:
@@ -144,3 +149,34 @@ def test_rules_count_what_they_decided(datapath: Datapath) -> None:
     )
     assert counted[0, False].denied.packets == 1
     assert counted[1, True].allowed.packets == 0, "one network is asked once, as the sender's"
+
+
+def test_a_rules_counters_begin_at_nothing_when_another_rule_has_used_them(
+    datapath: Datapath,
+) -> None:
+    maps = datapath.policies
+    send(datapath, 53)
+    index = maps.held().networks[SHOP].rules[1]
+    ntp = replace(DNS, name="ntp", traffic=(Traffic(17, 123, 123),))
+    maps.apply(compiled(ntp, version=6))
+    maps.raise_generation()
+    web = replace(DNS, name="web", traffic=(Traffic(6, 443, 443),))
+
+    maps.apply(compiled(web, version=7))
+
+    assert maps.held().networks[SHOP].rules[3] == index
+    assert maps.rule_counters()[RuleRow(SHOP, 3), False].allowed.packets == 0
+
+
+def test_a_revoked_rule_ends_its_flows_with_the_next_packet(datapath: Datapath) -> None:
+    send(datapath, 53)
+    ntp = replace(DNS, name="ntp", traffic=(Traffic(17, 123, 123),))
+    datapath.policies.apply(compiled(ntp, version=6))
+    datapath.policies.raise_generation()
+
+    send(datapath, 53)
+
+    began, ended = datapath.events.take()
+    assert (began.kind, began.version) == (EventKind.FLOW, 5)
+    assert (ended.verdict, ended.version) == (Verdict.DROP_DENIED_EGRESS, 6)
+    assert datapath.conntrack.items() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -351,11 +352,17 @@ def test_intervals_that_somebody_changed_come_back(maps: PolicyMaps, pin_dir: Pa
     assert maps.apply(FIRST) == 0
 
 
-def test_the_generation_rises_by_one_and_begins_again_after_the_last(maps: PolicyMaps) -> None:
+def test_the_generation_rises_by_one_and_begins_again_after_the_last(
+    maps: PolicyMaps, pin_dir: Path
+) -> None:
     before = maps.generation()
-
     assert maps.raise_generation() == before + 1
     assert maps.generation() == before + 1
+    state = PinnedArray(pin_dir / "policy_state", 8)
+    state.write(0, b"\xff" * 4 + bytes(4))
+    state.close()
+
+    assert maps.raise_generation() == 0
 
 
 def test_rules_have_counters_of_their_own_and_keep_them(maps: PolicyMaps) -> None:
@@ -391,3 +398,17 @@ def test_an_index_is_given_to_another_rule_only_once_flows_are_asked_again(
     maps.raise_generation()
     maps.apply(compiled(WEB_TO_DB, PROBES, version=5))
     assert maps.held().networks[SHOP].rules[3] == gone
+
+
+def test_reading_everything_disturbs_nobody_who_writes(maps: PolicyMaps, pin_dir: Path) -> None:
+    """An audit reads in a thread of its own; what it sees half of, it only suspects."""
+    maps.apply(FIRST)
+    reader = PolicyMaps(pin_dir)
+    with ThreadPoolExecutor(1) as thread:
+        for version in range(1, 40):
+            reading = thread.submit(reader.observe)
+            for policy in (SECOND, THIRD, FIRST):
+                maps.apply(replace(policy, version=version))
+            reading.result()
+    reader.close()
+    assert_in_force(maps, replace(FIRST, version=39))
