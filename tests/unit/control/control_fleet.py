@@ -136,6 +136,7 @@ class Agent:
     reject: str = ""
     reports_moves: bool = False
     call: Any = None
+    locator: int = 0
     on_applied: Callable[[Agent], None] = lambda agent: None
     fleet_id: str = ""
     error: grpc.aio.AioRpcError | None = None
