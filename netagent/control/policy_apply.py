@@ -7,11 +7,13 @@ identity of their own before it is in force, and those that none names any more 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from netagent.control import keys
+from netagent.control.logging import log_event
 from netagent.control.named_identities import NamedIdentities
 from netagent.control.policy_review import (
     Fleet,
@@ -111,6 +113,14 @@ class PolicyApplier:
             view = await self._writer.write(lambda view: self._plan(view, record, before))
             held = view.policies.get(record.network)
             revision = held.revision if held is not None else view.revision
+            log_event(
+                logging.INFO,
+                "policy in force",
+                network=record.network,
+                version=record.version,
+                rules=len(found.policy.rules),
+                revision=revision,
+            )
             return Applied(record, found, True, revision)
         finally:
             # Also when it did not come into force: then those that were separated go back.

@@ -566,3 +566,44 @@ async def test_a_long_list_of_problems_ends_in_how_many_more_there_are(fleet: Fl
     lines = (caught.value.details() or "").splitlines()
     assert all(line.startswith("blue.yaml:") for line in lines[:-1])
     assert lines[-1].startswith(f"and {300 - len(lines) + 1} more")
+
+
+async def test_a_network_that_comes_again_is_meant_by_the_policies_that_name_it(
+    fleet: Fleet,
+) -> None:
+    await populate(fleet.stubs)
+    agent = await fleet.agent("h1")
+    await apply(fleet.stubs, BLUE_OPENS)
+    await apply(fleet.stubs, RED_OPENS)
+    await until(lambda: 2 in agent.tables)
+    await fleet.stubs.delete("red/one")
+    await fleet.stubs.networks.DeleteNetwork(networks_pb.DeleteNetworkRequest(name="red"))
+    await until(lambda: 2 not in agent.tables)
+
+    again = (await fleet.stubs.network("red")).number
+    await fleet.stubs.machine("red/two", "h2")
+    await apply(fleet.stubs, RED_OPENS)
+
+    await until(lambda: agent.names(again) == ["two"])
+    key = Key(
+        Direction.EGRESS,
+        await identity(fleet.stubs, "blue/web-1"),
+        await identity(fleet.stubs, "red/two"),
+    )
+    assert evaluate_compiled(agent.policies[1], key, TCP, 80).verdict is Verdict.ALLOW
+
+
+async def test_a_network_that_is_only_reached_keeps_its_rows_and_loses_its_policy(
+    fleet: Fleet,
+) -> None:
+    await populate(fleet.stubs)
+    await fleet.stubs.machine("red/two", "h1")
+    agent = await fleet.agent("h1")
+    await apply(fleet.stubs, BLUE_OPENS)
+    await apply(fleet.stubs, RED_OPENS)
+    await until(lambda: agent.policies[2].version == 1)
+
+    await fleet.stubs.delete("red/two")
+
+    await until(lambda: 2 not in agent.policies)
+    assert agent.names(2) == ["one"]
