@@ -23,7 +23,7 @@ from control_policies import (
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
 from netagent.api.control.v1 import network_service_pb2 as networks_pb
 from netagent.api.control.v1 import policy_service_pb2 as pb
-from netagent.control import policy_apply, policy_tables
+from netagent.control import policy_apply, policy_service, policy_tables
 from netagent.control.named_identities import NamedIdentities
 from netagent.policy.entries import HOST, STRANGER, Direction
 from netagent.policy.language import Verdict
@@ -351,6 +351,27 @@ async def test_a_network_that_is_not_there_is_not_found(fleet: Fleet) -> None:
 async def test_an_empty_text_is_refused(fleet: Fleet) -> None:
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, "text: is empty"):
         await apply(fleet.stubs, "\n")
+
+
+async def test_a_text_that_is_too_large_is_refused(fleet: Fleet) -> None:
+    await populate(fleet.stubs)
+
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, "text: 1,048,577 bytes"):
+        await apply(fleet.stubs, WEB_TO_DB.ljust((1 << 20) + 1, "\n"))
+
+    assert (await apply(fleet.stubs, WEB_TO_DB.ljust(1 << 20, "\n"))).applied
+
+
+async def test_more_changes_than_an_answer_can_hold_are_counted(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_service, "LINES_MAX", 1)
+    await populate(fleet.stubs)
+
+    answer = await apply(fleet.stubs, WEB_TO_DB, dry_run=True)
+
+    assert len(answer.changes) == 1
+    assert answer.warnings[-1].startswith("only the first 1 of ")
 
 
 async def test_warnings_come_back_and_stop_nothing(fleet: Fleet) -> None:
