@@ -106,7 +106,7 @@ def _route_like_a_host() -> None:
             "add",
             gateway,
             "lladdr",
-            GATEWAY_MAC.hex(":"),
+            mac,
             "dev",
             "hostx",
             "nud",
