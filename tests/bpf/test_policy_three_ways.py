@@ -26,7 +26,7 @@ pytestmark = pytest.mark.root
 
 OPEN = Rule("open", (AnySelector(),), (AnySelector(),), Verdict.ALLOW, (Traffic(None),))
 PACKETS_PER_BOOK = 200
-BOOKS = 40
+BOOKS = 25
 LONG_BOOKS = 600
 SETTINGS = settings(
     deadline=None,
