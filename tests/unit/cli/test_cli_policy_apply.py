@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from cli_fleet import Cli, connected_agent
+from cli_fleet import COMMAND, Cli, connected_agent
 
 WEB_TO_DB = """\
 network: {network}
@@ -264,6 +269,33 @@ def test_hosts_that_lag_are_named_when_the_time_is_over(fleet: Cli, tmp_path: Pa
     assert (late.exit_code, back.exit_code) == (3, 3)
     assert late.stdout.splitlines()[-1].endswith(" s  applied by 1 host of 2")
     assert late.stderr.startswith("error: not applied within 1 s by: h2; the policy is in force")
+
+
+def test_waiting_may_be_interrupted_and_the_policy_stays(fleet: Cli, tmp_path: Path) -> None:
+    make_network(fleet, "impatient")
+    file = write(tmp_path, "impatient")
+    command = [COMMAND, "--control", fleet.control, "policy", "apply", file, "--wait"]
+    terminal, end = pty.openpty()
+    seen = ""
+
+    with (
+        os.fdopen(terminal, "rb", buffering=0) as shown,
+        connected_agent(fleet, "h1", answers=False),
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=end, env={**os.environ, "TERM": "xterm"}
+        ) as process,
+    ):
+        os.close(end)
+        while "waiting for h1" not in seen:
+            seen += shown.read(4096).decode()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # EIO once nobody has the other end open
+            while more := shown.read(4096).decode():
+                seen += more
+
+    assert process.returncode == 130
+    assert "0 of 1 hosts have applied it; waiting for h1" in seen
+    assert "error: interrupted; the policy is in force, and hosts that lag catch up" in seen
 
 
 def test_check_and_diff_ask_control(fleet: Cli, tmp_path: Path) -> None:
