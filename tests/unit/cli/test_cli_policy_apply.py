@@ -11,7 +11,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cli_fleet import COMMAND, Cli, connected_agent
+from cli_fleet import COMMAND, Cli, connected_agent, running_control
+
+from netagent.policy.fleet_file import parse_fleet
 
 WEB_TO_DB = """\
 network: {network}
@@ -328,6 +330,29 @@ def test_check_and_diff_ask_control(fleet: Cli, tmp_path: Path) -> None:
         ("every machine of asker (2)", "tcp/443")
     ]
     assert same == "nothing opens or closes\n"
+
+
+def test_the_examples_can_be_applied_one_after_the_other(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[3] / "docs/examples/policy"
+    ops, shop, later = (str(examples / f"{name}.yaml") for name in ("ops", "shop", "shop-next"))
+    machines = parse_fleet((examples / "fleet.yaml").read_bytes(), "fleet.yaml")
+
+    with running_control(tmp_path) as target:
+        cli = Cli(target)
+        host = cli.register(1)
+        for network in machines.networks:
+            cli.ok("network", "create", network)
+        for path, machine in machines.members.items():
+            labels = [f"--label={key}={value}" for key, value in machine.labels.items()]
+            cli.ok("machine", "create", path, "--host", host, *labels)
+        text = cli.ok("policy", "apply", ops, shop)
+        with_control = cli.ok("policy", "diff", later)
+        applied = cli.ok("policy", "apply", later)
+
+    offline = ("--with", ops, "--fleet", str(examples / "fleet.yaml"))
+    assert "network shop: version 1 is in force" in text
+    assert with_control == Cli(target).ok("policy", "diff", shop, later, *offline)
+    assert applied == f"{with_control}network shop: version 2 is in force\n"
 
 
 def test_diff_takes_the_policy_of_another_network_as_given(fleet: Cli, tmp_path: Path) -> None:
