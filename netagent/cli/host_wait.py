@@ -72,7 +72,7 @@ def _ask(stub: HostServiceStub, options: Shared, revision: int) -> Standing:
 def _describe_lag(standing: Standing) -> str:
     done, rest = len(standing.applied), standing.lagging
     named = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
-    return f"{done} of {done + len(rest)} hosts enforce it; waiting for {named}"
+    return f"{done} of {done + len(rest)} hosts have applied it; waiting for {named}"
 
 
 def _report(options: Shared, revision: int, standing: Standing, elapsed_s: float) -> None:
@@ -86,8 +86,9 @@ def _report(options: Shared, revision: int, standing: Standing, elapsed_s: float
         }
         print_json(document, is_line=True)
         return
-    if standing.applied or not standing.lagging:
-        click.echo(f"{elapsed_s:8.3f} s  enforced by {count_noun(len(standing.applied), 'host')}")
+    count = count_noun(len(standing.applied), "host")
+    of = f" of {len(standing.applied) + len(standing.lagging)}" if standing.lagging else ""
+    click.echo(f"{elapsed_s:8.3f} s  applied by {count}{of}")
     if standing.away:
         names = printable(", ".join(standing.away))
         click.echo(f"{'':12}not connected: {names} (they catch up when they come back)")

@@ -96,7 +96,7 @@ class PolicyApplier:
                 unchanged = before.record or replace(record, version=0)
                 return Applied(unchanged, found, False, view.revision)
             if order.is_dry_run:
-                await self._compile_ahead(view, policy, record)
+                await self._compile_ahead(view, policy, record, is_dry_run=True)
                 return Applied(record, found, False, view.revision)
             return await self._bring_into_force(record, found, before)
 
@@ -107,7 +107,7 @@ class PolicyApplier:
         try:
             await self._identities.settle(named, found.policy)
             view = await self._writer.feed.catch_up()
-            await self._compile_ahead(view, found.policy, record)
+            await self._compile_ahead(view, found.policy, record, is_dry_run=False)
             view = await self._writer.write(lambda view: self._plan(view, record, before))
             held = view.policies.get(record.network)
             revision = held.revision if held is not None else view.revision
@@ -124,7 +124,9 @@ class PolicyApplier:
             {name: one.policy for name, one in self._tables.every().items() if one.text},
         )
 
-    async def _compile_ahead(self, view: View, policy: Policy, record: PolicyRecord) -> None:
+    async def _compile_ahead(
+        self, view: View, policy: Policy, record: PolicyRecord, *, is_dry_run: bool
+    ) -> None:
         """Check that every host has room, and leave the compilation for when it is in force."""
         number = view.networks[policy.network].value.number
         compilation = await asyncio.to_thread(
@@ -136,7 +138,8 @@ class PolicyApplier:
             compilation.entries,
             [self._entries(networks - {number}) for networks in neighbours],
         )
-        self._tables.prepare(compilation)
+        if not is_dry_run:
+            self._tables.prepare(record.text, compilation)
 
     def _entries(self, networks: Iterable[int]) -> list[CompiledPolicy]:
         found = (self._tables.newest(network) for network in networks)
