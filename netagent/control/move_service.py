@@ -14,8 +14,9 @@ from netagent.api.control.v1 import move_service_pb2 as pb
 from netagent.api.control.v1 import move_service_pb2_grpc
 from netagent.api.convert import move_to_message, trigger_from_message
 from netagent.api.types.v1 import types_pb2
+from netagent.control.move_begin import Wish, plan_begin
 from netagent.control.move_drain import plan_host_drain
-from netagent.control.move_plans import Wish, plan_abort, plan_begin, plan_call
+from netagent.control.move_plans import plan_abort, plan_call
 from netagent.control.moves_driver import Followed, MovesDriver
 from netagent.control.paging import check_page_size, read_page_token, take_page
 from netagent.control.records import READY_BOUND_S, MoveRecord
