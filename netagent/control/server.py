@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -94,6 +95,10 @@ async def run_control(config: ControlConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     try:
         async with serve_control(config):
+            # What was loaded mostly stays. Walked by every full collection, a large fleet would
+            # hold up moves each time that a policy is compiled.
+            gc.collect()
+            gc.freeze()
             await stop.wait()
             log_event(logging.INFO, "control stopping")
     finally:
