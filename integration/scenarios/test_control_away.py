@@ -73,7 +73,7 @@ def test_a_rebooted_host_enforces_the_policy_of_its_replica(lab: Lab) -> None:
     lab.kill_control()
     host.agent.start()
 
-    wait_until("web has its address again", lambda: web.address in web.run("ip", "-6", "addr"))
+    wait_until("web has its route again", lambda: "default" in web.run("ip", "-6", "route"))
     wait_until("web may talk again", lambda: can_talk(client, server, OPEN_PORT))
     assert list(host.status().policies) == in_force
     with listening(server, CLOSED_PORT), listening(client, OPEN_PORT):
