@@ -195,6 +195,7 @@ def test_a_machine_may_report_to_outside(strict: Conversation) -> None:
     strict.visit(RED_WEB, udp(4000), visitor)
 
     assert strict.send(RED_WEB, visitor, error) == V.PASS_TO_OUTSIDE
+    assert strict.send(RED_WEB, "2a00:0:1::5", error) == V.DROP_DENIED_EGRESS
 
 
 def test_an_error_passes_no_other_machines_flow(strict: Conversation) -> None:
