@@ -38,11 +38,11 @@ static __always_inline __u32 asked_flags(const struct question *q)
 
 /* Turns the question about a packet into that about the first packet of its flow. */
 static __always_inline void ask_of_flow(struct question *q, const struct flow *flow,
-					const struct flow_state *state, bool is_reply)
+					const struct flow_state *state, bool is_high)
 {
 	bool is_from_high = state->flags & FLOW_FROM_HIGH;
 
-	if (is_reply) {
+	if (is_reply(state, is_high)) {
 		struct end source = q->source;
 
 		q->source = q->destination;
@@ -57,11 +57,10 @@ static __always_inline enum verdict judge_flow(struct question *q, const struct 
 					       struct flow_state *state, bool is_high,
 					       __u32 generation, struct judgement *j)
 {
-	bool is_reply = is_high != !!(state->flags & FLOW_FROM_HIGH);
 	enum verdict verdict;
 	__u32 asked;
 
-	ask_of_flow(q, flow, state, is_reply);
+	ask_of_flow(q, flow, state, is_high);
 	asked = asked_flags(q);
 	if (state->generation == generation && (state->flags & asked) == asked) {
 		j->egress.rule_index = state->egress_rule;
@@ -109,7 +108,7 @@ static __always_inline bool is_related(struct run *run, __u64 now_ns, __u32 gene
 	if (source->network != NETWORK_OUTSIDE && source->network != NETWORK_HOSTS && !is_own)
 		return false;
 	is_high = make_flow(quoted, &flow);
-	state = find_flow(&flow, now_ns);
+	state = find_flow(quoted, &flow, is_high, now_ns);
 	if (!state)
 		return false;
 	q->source = *destination;
@@ -167,7 +166,7 @@ static __always_inline enum verdict judge_packet(struct run *run, __u64 now_ns, 
 
 	is_high = make_flow(&run->talk, &flow);
 	if (!begins_anew(p))
-		state = find_flow(&flow, now_ns);
+		state = find_flow(&run->talk, &flow, is_high, now_ns);
 	if (state) {
 		verdict = judge_flow(q, &flow, state, is_high, generation, j);
 		if (verdict != VERDICT_NONE) {
@@ -175,7 +174,7 @@ static __always_inline enum verdict judge_packet(struct run *run, __u64 now_ns, 
 			return verdict;
 		}
 		flags = flags_of(p, is_high);
-		if (is_high != !!(state->flags & FLOW_FROM_HIGH))
+		if (is_reply(state, is_high))
 			flags |= FLOW_ANSWERED;
 		renew(state, now_ns, flags);
 		return VERDICT_NONE;
@@ -208,6 +207,7 @@ static __always_inline enum verdict check_access(struct __sk_buff *skb, struct r
 	t->source_port_be = p->source_port_be;
 	t->destination_port_be = p->destination_port_be;
 	t->protocol = p->protocol;
+	t->icmp_type = p->icmp_type;
 	t->is_from_outside = q->source.network == NETWORK_OUTSIDE;
 	t->is_to_outside = q->destination.network == NETWORK_OUTSIDE;
 	if (p->is_later_fragment) /* 2 */

@@ -28,6 +28,7 @@ struct talk {
 	__be16 source_port_be;
 	__be16 destination_port_be;
 	__u8 protocol;
+	__u8 icmp_type;
 	bool is_from_outside;
 	bool is_to_outside;
 };
@@ -82,12 +83,29 @@ static __always_inline bool is_within(__u64 now_ns, __u64 then_ns, __u64 age_ns)
 	return (__s64)(now_ns - then_ns) <= (__s64)age_ns;
 }
 
-/* Returns the flow's entry, or NULL when there is none that is alive. */
-static __always_inline struct flow_state *find_flow(const struct flow *flow, __u64 now_ns)
+/* Whether a packet that goes from the `high` end, or not, goes to the one that began. */
+static __always_inline bool is_reply(const struct flow_state *state, bool is_high)
+{
+	return is_high != !!(state->flags & FLOW_FROM_HIGH);
+}
+
+/* ICMPv6 is of a flow as an echo request of the end that began, or as the other's reply. */
+static __always_inline bool is_of_flow(const struct talk *t, const struct flow_state *state,
+				       bool is_high)
+{
+	if (t->protocol != IPPROTO_ICMPV6)
+		return true;
+	return t->icmp_type == (is_reply(state, is_high) ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST);
+}
+
+/* Returns the entry of a packet's flow, or NULL when there is none that is alive. */
+static __always_inline struct flow_state *find_flow(const struct talk *t, const struct flow *flow,
+						    bool is_high, __u64 now_ns)
 {
 	struct flow_state *state = bpf_map_lookup_elem(&conntrack, flow);
 
-	if (!state || !is_within(now_ns, state->seen_ns, timeout_ns(flow->protocol, state->flags)))
+	if (!state || !is_of_flow(t, state, is_high) ||
+	    !is_within(now_ns, state->seen_ns, timeout_ns(flow->protocol, state->flags)))
 		return NULL;
 	return state;
 }

@@ -30,8 +30,9 @@ static __always_inline bool take_token(struct event_bucket *bucket, bool is_urge
 	return true;
 }
 
-static __noinline void report(const struct packet *p, const struct answer *a, __u32 bytes,
-			      __u32 kind_verdict_program)
+/* Returns whether it was told. Global: see evaluate(). */
+__noinline int report(const struct packet *p, const struct answer *a, __u32 bytes,
+		      __u32 kind_verdict_program)
 {
 	__u8 kind = kind_verdict_program >> 16;
 	struct event_bucket *bucket;
@@ -39,12 +40,12 @@ static __noinline void report(const struct packet *p, const struct answer *a, __
 	__u32 key = 0;
 
 	bucket = bpf_map_lookup_elem(&event_bucket, &key);
-	if (!bucket || !take_token(bucket, kind != EVENT_FLOW))
-		return;
+	if (!p || !a || !bucket || !take_token(bucket, kind != EVENT_FLOW))
+		return false;
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		bucket->lost++;
-		return;
+		return false;
 	}
 	event->time_ns = bpf_ktime_get_boot_ns();
 	event->source_upper_be = p->source.upper_be;
@@ -68,6 +69,7 @@ static __noinline void report(const struct packet *p, const struct answer *a, __
 	event->is_audited = a->is_audited;
 	bpf_ringbuf_submit(event, 0);
 	bucket->sent++;
+	return true;
 }
 
 static __always_inline void report_packet(const struct packet *p, const struct judgement *j,

@@ -95,11 +95,13 @@ struct {
 	__type(value, __u32);
 } policy_prefix SEC(".maps");
 
-/* Classes and protocols to intervals. A class never changes under its name. */
+/* Classes and protocols to intervals. A class never changes under its name;
+ * there is room for those of two revisions.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 131072);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct policy_class);
 	__type(value, struct interval_range);
@@ -108,7 +110,7 @@ struct {
 /* Intervals of all classes, those of one class and protocol side by side. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1048576);
+	__uint(max_entries, 2097152);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, struct policy_interval);

@@ -148,12 +148,18 @@ static __always_inline enum verdict ask_end(const struct question *q, __u32 netw
 	return a->is_allowed ? VERDICT_NONE : denied;
 }
 
-/* Asks for each end that is here. */
-static __noinline enum verdict evaluate(const struct question *q, struct judgement *j)
+/* Asks for each end that is here; returns a verdict. Global, so that the verifier reads it once and
+ * not on every way to it; for that it must expect NULL.
+ */
+__noinline int evaluate(const struct question *q, struct judgement *j)
 {
-	__u32 sender = asked_by_sender(q), receiver = asked_by_receiver(q);
 	enum verdict verdict = VERDICT_NONE;
+	__u32 sender, receiver;
 
+	if (!q || !j)
+		return DROP_KERNEL;
+	sender = asked_by_sender(q);
+	receiver = asked_by_receiver(q);
 	j->is_evaluated = true;
 	if (q->source.is_here)
 		verdict = ask_end(q, sender, &j->egress, DROP_DENIED_EGRESS);

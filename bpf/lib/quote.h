@@ -40,6 +40,7 @@ static __always_inline bool read_quote(struct __sk_buff *skb, const struct packe
 	__builtin_memcpy(&quoted->source, &quote.ip.saddr, sizeof(quoted->source));
 	__builtin_memcpy(&quoted->destination, &quote.ip.daddr, sizeof(quoted->destination));
 	quoted->protocol = quote.ip.nexthdr;
+	quoted->icmp_type = quote.icmp.type;
 	quoted->source_port_be = 0;
 	quoted->destination_port_be = 0;
 	switch (quoted->protocol) {

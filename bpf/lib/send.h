@@ -102,7 +102,9 @@ static __always_inline struct outcome send_outside(struct __sk_buff *skb, struct
 	__builtin_memcpy(route.ipv6_src, &p->source, sizeof(route.ipv6_src));
 	__builtin_memcpy(route.ipv6_dst, &p->destination, sizeof(route.ipv6_dst));
 	found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+	/* What does not fit, the stack answers itself, as it asks for a neighbour itself. */
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return drop(DROP_OUTSIDE);
 	if (bpf_skb_change_type(skb, PACKET_HOST))
 		return drop(DROP_KERNEL);
@@ -166,8 +168,9 @@ static __always_inline struct outcome send(struct __sk_buff *skb, struct run *ru
 	if (is_link_talk(p)) /* 10 */
 		return drop(DROP_NEIGHBOUR_DISCOVERY);
 	there = bpf_map_lookup_elem(&location, &p->destination.lower_be);
-	if (!there) /* 11 */
-		return drop(DROP_UNKNOWN_DESTINATION);
+	if (!there) /* 11, and 6 */
+		return drop(q->source.network == NETWORK_OUTSIDE ? DROP_OUTSIDE
+								 : DROP_UNKNOWN_DESTINATION);
 	locator_be = there->locator_be;
 	q->destination.network = network_of(p->destination.lower_be);
 	q->destination.identity = there->identity;

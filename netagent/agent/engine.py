@@ -255,10 +255,10 @@ class Engine:
         policies = {number: held.content for number, held in self.view.policies.items()}
         return self.applied_revision, tuple(sorted(self.view.networks)), policies
 
-    def take_unwritten(self) -> list[Delta]:
-        """Hand over the deltas that the replica does not hold yet."""
-        taken, self.unwritten = self.unwritten, []
-        return taken
+    def hand_over_unwritten(self, receiver: list[Delta]) -> None:
+        """Append the deltas that the replica does not hold yet, so that none is lost on the way."""
+        receiver += self.unwritten
+        self.unwritten = []
 
     def endpoints(self) -> tuple[EndpointStatus, ...]:
         """Return every attachment, by machine."""

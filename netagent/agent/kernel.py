@@ -7,6 +7,7 @@ restart ends with the count it began with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 
 from netagent.agent.ports import DatapathPort, LinksPort, MeshPort, RoutesPort
@@ -97,11 +98,19 @@ class Kernel:
         """Apply operations in the order given; DataplaneError at the first that fails.
 
         A machine whose way out cannot be changed is noted by `routes`, and the others go on.
+        Whatever fails, what is in force by then holds for known flows too.
         """
         operations = tuple(operations)
         self.is_generation_due |= any(isinstance(one, RaiseGeneration) for one in operations)
-        for operation in operations:
-            self._apply(operation, routes)
+        try:
+            for operation in operations:
+                self._apply(operation, routes)
+        except DataplaneError:
+            if self.is_generation_due:
+                # It stays due: what is still to come may change verdicts again.
+                with suppress(DataplaneError):
+                    self.datapath.policies.raise_generation()
+            raise
 
     def settle_generation(self) -> None:
         """Raise the generation if that is due: after a failure had come in between, or a start."""

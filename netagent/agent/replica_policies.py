@@ -47,7 +47,7 @@ def read_policies(database: sqlite3.Connection) -> dict[int, HeldPolicy]:
 
 
 def write_policies(database: sqlite3.Connection, delta: Delta) -> None:
-    """Write what `delta` changes of policies, within the caller's transaction."""
+    """Write what `delta` changes of policies, within the caller's transaction. Idempotent."""
     for table in _TABLES:
         database.executemany(
             f"DELETE FROM {table} WHERE network = ?",  # noqa: S608  names of our own
@@ -94,7 +94,7 @@ def _write_entries(database: sqlite3.Connection, network: int, delta: PolicyDelt
         ((network, _class_name(class_id)) for class_id in delta.old_classes),
     )
     database.executemany(
-        "INSERT INTO policy_interval VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "REPLACE INTO policy_interval VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             (
                 network,

@@ -1,7 +1,8 @@
 """One Sync stream from the agent's side, without I/O: what to say, and what was said.
 
-Feed it every response in order; it returns the Welcome's content, a whole batch, or nothing while a
-batch is not complete. Source: proto/netagent/api/control/v1/sync_service.proto, steps 1 to 4.
+Feed it every response in order; it returns the Welcome's content, a whole batch, a question as it
+came, or nothing while a batch is not complete.
+Source: proto/netagent/api/control/v1/sync_service.proto, steps 1 to 4.
 """
 
 from __future__ import annotations
@@ -74,12 +75,16 @@ class SyncSession:
         )
         return pb.SyncRequest(hello=hello)
 
-    def receive(self, response: pb.SyncResponse) -> Welcomed | Batch | Malformed | None:
+    def receive(
+        self, response: pb.SyncResponse
+    ) -> Welcomed | Batch | Malformed | pb.Question | None:
         """Take one response. Raises InvalidError when the stream itself makes no sense."""
         if response.WhichOneof("message") == "welcome":
             return self._receive_welcome(response.welcome)
         if self._own is None:
             raise InvalidError("sync.welcome", "did not come first")
+        if response.WhichOneof("message") == "question":
+            return response.question
         self._parts.append(response.update)
         if not response.update.revision:
             return None

@@ -14,6 +14,8 @@ from netagent.model.addresses import StableId
 
 _U64 = (1 << 64) - 1
 
+EVENT_BYTES = 72
+
 
 class FlowFlag(IntFlag):
     """`enum flow_flags`."""
@@ -154,8 +156,9 @@ def pack_flow(row: FlowRow) -> bytes:
 
 def unpack_flow(raw: bytes) -> FlowRow:
     """Return the row of a `struct flow`."""
-    *fields, is_outside = struct.unpack(">QQQHHBB2x", raw)
-    return FlowRow(*fields, bool(is_outside))
+    low, high, outside, *rest = struct.unpack(">QQQHHBB2x", raw)
+    low_port, high_port, protocol, is_outside = rest
+    return FlowRow(low, high, outside, low_port, high_port, protocol, bool(is_outside))
 
 
 def pack_flow_state(row: FlowStateRow) -> bytes:
@@ -178,8 +181,9 @@ def pack_fragment(row: FragmentRow) -> bytes:
 
 def unpack_fragment(raw: bytes) -> FragmentRow:
     """Return the row of a `struct fragment`."""
+    source, destination, outside, identification = struct.unpack_from(">QQQI", raw)
     (is_outside,) = struct.unpack_from("=I", raw, 28)
-    return FragmentRow(*struct.unpack_from(">QQQI", raw), bool(is_outside))
+    return FragmentRow(source, destination, outside, identification, bool(is_outside))
 
 
 def pack_fragment_state(row: FragmentStateRow) -> bytes:
@@ -194,27 +198,36 @@ def unpack_fragment_state(raw: bytes) -> FragmentStateRow:
 
 
 def unpack_event(raw: bytes) -> EventRow:
-    """Return the row of a `struct event`."""
+    """Return the row of a `struct event`; ValueError when it is none that this release knows."""
+    if len(raw) != EVENT_BYTES:
+        raise ValueError(f"an event has {EVENT_BYTES} bytes, not {len(raw)}")
     (time_ns,) = struct.unpack_from("=Q", raw)
     addresses = struct.unpack_from(">4Q", raw, 8)
     numbers = struct.unpack_from("=5I", raw, 40)
     ports = struct.unpack_from(">2H", raw, 60)
     kind, verdict, program, direction, protocol, icmp_type, icmp_code, audited = raw[64:72]
     source_upper, source, destination_upper, destination = addresses
+    length, network, version, rule, audit_rule = numbers
+    source_port, destination_port = ports
     return EventRow(
-        time_ns,
-        source_upper,
-        StableId(source),
-        destination_upper,
-        StableId(destination),
-        *numbers,
-        *ports,
-        EventKind(kind),
-        Verdict(verdict),
-        Program(program),
-        direction,
-        protocol,
-        icmp_type,
-        icmp_code,
-        bool(audited),
+        time_ns=time_ns,
+        source_upper=source_upper,
+        source=StableId(source),
+        destination_upper=destination_upper,
+        destination=StableId(destination),
+        bytes=length,
+        network=network,
+        version=version,
+        rule=rule,
+        audit_rule=audit_rule,
+        source_port=source_port,
+        destination_port=destination_port,
+        kind=EventKind(kind),
+        verdict=Verdict(verdict),
+        program=Program(program),
+        direction=direction,
+        protocol=protocol,
+        icmp_type=icmp_type,
+        icmp_code=icmp_code,
+        is_audited=bool(audited),
     )

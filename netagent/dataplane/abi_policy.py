@@ -10,12 +10,25 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 
 from netagent.dataplane.abi import Counter
+from netagent.reconcile.held_policies import SLOTS
+from netagent.reconcile.intervals import IntervalRange
+
+__all__ = ["SLOTS", "IntervalRange"]
+
+PAIR = struct.Struct("=IIIBB2x")
+"""`struct policy_pair`: network, source, destination, direction, slot."""
+
+PREFIX = struct.Struct("=III16s")
+"""`struct policy_prefix`: bits, network, slot, address."""
+
+CLASS = struct.Struct("=QI4x")
+"""`struct policy_class`: class, protocol."""
+
+INTERVAL = struct.Struct("=HBBII")
+"""`struct policy_interval`: first port, is allowed, is audited, rule, audited rule."""
 
 PREFIX_FIXED_BITS = 64
 """Bits of `struct policy_prefix` before the address, network and slot: they match as a whole."""
-
-SLOTS = 2
-"""Copies of a network's pairs and prefixes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +66,6 @@ class PolicyClassRow:
 
     class_id: int
     protocol: int
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalRange:
-    """`struct interval_range`, 8 bytes. first: index in policy_interval. count: at least 1."""
-
-    first: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +139,34 @@ def unpack_policy_network(raw: bytes) -> PolicyNetworkRow:
 def pack_policy_pair(row: PolicyPairRow) -> bytes:
     """Return `struct policy_pair`."""
     identities = row.network, row.source, row.destination
-    return struct.pack("=IIIBB2x", *identities, row.direction, row.slot)
+    return PAIR.pack(*identities, row.direction, row.slot)
 
 
 def unpack_policy_pair(raw: bytes) -> PolicyPairRow:
     """Return the row of a `struct policy_pair`."""
-    return PolicyPairRow(*struct.unpack("=IIIBB2x", raw))
+    return PolicyPairRow(*PAIR.unpack(raw))
 
 
 def pack_policy_prefix(row: PolicyPrefixRow) -> bytes:
     """Return `struct policy_prefix`."""
     bits = PREFIX_FIXED_BITS + row.prefix.prefixlen
-    return struct.pack("=III", bits, row.network, row.slot) + row.prefix.network_address.packed
+    return PREFIX.pack(bits, row.network, row.slot, row.prefix.network_address.packed)
 
 
 def unpack_policy_prefix(raw: bytes) -> PolicyPrefixRow:
     """Return the row of a `struct policy_prefix`."""
-    bits, network, slot = struct.unpack_from("=III", raw)
-    return PolicyPrefixRow(network, slot, IPv6Network((raw[12:28], bits - PREFIX_FIXED_BITS)))
+    bits, network, slot, address = PREFIX.unpack(raw)
+    return PolicyPrefixRow(network, slot, IPv6Network((address, bits - PREFIX_FIXED_BITS)))
 
 
 def pack_policy_class(row: PolicyClassRow) -> bytes:
     """Return `struct policy_class`."""
-    return struct.pack("=QI4x", row.class_id, row.protocol)
+    return CLASS.pack(row.class_id, row.protocol)
 
 
 def unpack_policy_class(raw: bytes) -> PolicyClassRow:
     """Return the row of a `struct policy_class`."""
-    return PolicyClassRow(*struct.unpack("=QI4x", raw))
+    return PolicyClassRow(*CLASS.unpack(raw))
 
 
 def pack_interval_range(row: IntervalRange) -> bytes:
@@ -178,12 +183,12 @@ def pack_policy_interval(row: PolicyIntervalRow) -> bytes:
     """Return `struct policy_interval`."""
     is_audited = row.audit_rule is not None
     rules = row.rule, row.audit_rule or 0
-    return struct.pack("=HBBII", row.first_port, row.is_allowed, is_audited, *rules)
+    return INTERVAL.pack(row.first_port, row.is_allowed, is_audited, *rules)
 
 
 def unpack_policy_interval(raw: bytes) -> PolicyIntervalRow:
     """Return the row of a `struct policy_interval`."""
-    first_port, is_allowed, is_audited, rule, audit_rule = struct.unpack("=HBBII", raw)
+    first_port, is_allowed, is_audited, rule, audit_rule = INTERVAL.unpack(raw)
     return PolicyIntervalRow(first_port, bool(is_allowed), rule, audit_rule if is_audited else None)
 
 

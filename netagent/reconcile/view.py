@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from netagent.model.addresses import HOST_NETWORK, Locator, StableId, network_of
 from netagent.model.fleet import IDENTITY_HOST, Host, Location, Transition
-from netagent.policy.entries import CompiledPolicy
+from netagent.policy.entries import DEFAULT_RULE, CompiledPolicy
 from netagent.reconcile.batch import NamedLocation
 
 TOMBSTONES_MAX = 65_536
@@ -158,6 +158,32 @@ class View:
             for table in self.networks.values()
             if machine in table.ids and network in ("", table.name)
         )
+
+    def party_name(self, stable_id: StableId) -> str:
+        """Return NETWORK/NAME of a machine, `host:NAME` of a host, empty of one not held.
+
+        Any thread may ask, as for network_name and rule_name.
+        """
+        if network_of(stable_id) == HOST_NETWORK:
+            host = self._host_ids.get(stable_id)
+            return f"host:{host.name}" if host else ""
+        table = self.networks.get(network_of(stable_id))
+        row = table.locations.get(stable_id) if table else None
+        return f"{table.name}/{row.name}" if table and row else ""
+
+    def network_name(self, number: int) -> str:
+        """Return a network's name; of one not held its number."""
+        if (held := self.policies.get(number)) is not None:
+            return held.compiled.network
+        table = self.networks.get(number)
+        return table.name if table else str(number)
+
+    def rule_name(self, network: int, number: int) -> str:
+        """Return a rule's name, empty for the default; of a rule that is gone its number."""
+        if number == DEFAULT_RULE:
+            return ""
+        held = self.policies.get(network)
+        return (held.compiled.rules if held else {}).get(number, f"rule {number}")
 
     def apply(self, delta: Delta) -> None:
         """Take a delta that plan_delta made from this very state."""

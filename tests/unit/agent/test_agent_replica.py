@@ -261,6 +261,18 @@ def test_a_change_of_policy_writes_only_what_changes(path: Path) -> None:
     watcher.close()
 
 
+def test_a_change_of_policy_written_twice_is_as_one(path: Path) -> None:
+    before, after = allowing("tcp/5432"), allowing("tcp/80", version=2)
+    replica, view = written(path, Batch(1, True, policies=(whole(before),)))
+    delta = plan_delta(view, Batch(2, policies=(difference(before, after),)))
+    view.apply(delta)
+
+    replica.write_delta(FLEET, delta)
+    replica.write_delta(FLEET, delta)
+
+    assert replica.read().view.policies == view.policies
+
+
 def test_a_dropped_policy_leaves_nothing(path: Path) -> None:
     policies = (whole(allowing("tcp/80")), whole(compiled(network="blue")))
     written(path, Batch(1, True, policies=policies), Batch(2, dropped_policies=(1,)))

@@ -36,7 +36,7 @@ def make_status() -> pb.GetStatusResponse:
             )
         ],
         counters=[
-            pb.Counter(verdict="drop_isolated", packets=3, bytes=300),
+            pb.Counter(verdict="drop_denied_egress", packets=3, bytes=300),
             pb.Counter(verdict="drop_outside"),
             pb.Counter(verdict="drop_link_local", packets=9, bytes=900),
             pb.Counter(verdict="pass_to_mesh", packets=7, bytes=700),
@@ -57,7 +57,7 @@ def test_people_see_ages_drops_and_shares(capsys: pytest.CaptureFixture[str]) ->
     assert ["b", "192.0.2.2:51820", "1m", "5s", "ago", "2.0", "KiB", "10", "B"] in rows
     assert ["c", "192.0.2.3:51820", "never", "0", "B", "0", "B"] in rows
     assert ["blue/web", "staged", "-", "na-web", "-", "-"] in rows
-    assert ["!", "drop_isolated", "3", "300", "B"] in rows
+    assert ["!", "drop_denied_egress", "3", "300", "B"] in rows
     assert ["noise", "drop_link_local", "9", "900", "B"] in rows
     assert ["pass_to_mesh", "7", "700", "B"] in rows
     assert not [row for row in rows if "drop_outside" in row]

@@ -9,6 +9,7 @@ import pytest
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.control import keys, sync_batches, tables
 from netagent.control.outbox import Outbox
+from netagent.control.policy_tables import PolicyTables
 from netagent.control.records import (
     MachineRecord,
     encode_host,
@@ -33,7 +34,7 @@ class World:
     def __init__(self) -> None:
         self.view = View(FLEET)
         self.view.loaded(1)
-        self.hub = SyncHub(self.view)
+        self.hub = SyncHub(self.view, PolicyTables(self.view))
         self.batches = Batches(self.view)
         for number in (1, 2):
             self.host(number)
@@ -62,10 +63,10 @@ class World:
         self.put(keys.machine_key(path), value)
 
     def take(self, outbox: Outbox) -> list[pb.Update]:
-        return list(self.batches.make(*outbox.take(self.view)))
+        return list(self.batches.make(outbox.take(self.view)))
 
     async def in_step(self) -> Outbox:
-        session, is_snapshot = self.hub.open("h1", 0, ())
+        session, is_snapshot = self.hub.open("h1", 0, (), {})
         assert is_snapshot
         updates = self.take(session.outbox)
         assert session.outbox.confirm(updates[-1].revision)
@@ -175,7 +176,7 @@ async def test_what_is_owed_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         world.machine(number, None)
 
     updates = world.take(outbox)
-    assert updates[0].locations[0].whole
+    assert next(table.whole for update in updates for table in update.locations)
     assert names(updates) == ["m1"]
 
 
@@ -190,7 +191,7 @@ async def test_an_agent_away_for_longer_than_the_memory_of_removals_gets_the_tab
     for number in range(2, 7):
         world.machine(number, None)
 
-    session, is_snapshot = world.hub.open("h1", left_at, [1])
+    session, is_snapshot = world.hub.open("h1", left_at, [1], {})
 
     assert not is_snapshot
     assert names(world.take(session.outbox)) == ["m1", "m7"]
@@ -202,7 +203,7 @@ async def test_large_tables_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(2, 8):
         world.machine(number, "h2")
 
-    session, _ = world.hub.open("h1", 0, ())
+    session, _ = world.hub.open("h1", 0, (), {})
 
     updates = world.take(session.outbox)
     parts = [table for update in updates for table in update.locations]

@@ -3,12 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from reconcile_policies import compiled, difference, whole
+from hypothesis import given
+from hypothesis import strategies as st
+from reconcile_policies import APPS, NETWORKS, compiled, difference, whole
 from reconcile_strategies import HOSTS, OWN, machine_id
+from simulated_kernel import SimulatedKernel
 
 from netagent.model.errors import ExhaustedError, InvalidError
 from netagent.model.fleet import Identity, Location
-from netagent.policy.entries import Direction
+from netagent.policy.entries import CompiledPolicy, Direction
 from netagent.reconcile.batch import Batch, LocationChange, NamedLocation
 from netagent.reconcile.delta import Capacities, check_capacity, plan_delta
 from netagent.reconcile.operations import Rank, RemovePolicies, SetPolicies
@@ -150,6 +153,38 @@ def test_a_policy_that_cannot_be_meant_is_refused(change, field: str) -> None:
         plan_delta(view, Batch(2, policies=(change,)))
 
     assert caught.value.field == field
+
+
+links = st.lists(
+    st.sampled_from([f"{one}-{two}" for one in APPS for two in APPS]), unique=True, max_size=4
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(NETWORKS)), st.none() | links), max_size=8))
+def test_whatever_comes_by_whichever_way_the_kernel_holds_what_control_said(steps: list) -> None:
+    view, kernel = view_of(snapshot()), SimulatedKernel()
+    said: dict[int, CompiledPolicy] = {}
+    for revision, (network, wanted) in enumerate(steps, start=2):
+        number = NETWORKS[network]
+        if wanted is None:
+            batch = Batch(revision, dropped_policies=(number,))
+            said.pop(number, None)
+        else:
+            policy = compiled(wanted, revision, network)
+            content = bytes([revision])
+            before = said.get(number)
+            change = difference(before, policy, content) if before else whole(policy, content)
+            batch = Batch(revision, policies=(change,))
+            said[number] = policy
+        generation = kernel.generation
+        delta = plan_delta(view, batch)
+
+        kernel.apply(plan_changes(view, delta, OWN.name, OWN.locator, set()))
+        view.apply(delta)
+
+        assert {number: held.compiled for number, held in view.policies.items()} == said
+        assert kernel.policies == said
+        assert kernel.generation == generation + (not delta.is_empty)
 
 
 def test_policies_that_do_not_fit_together_are_refused_with_figures() -> None:
