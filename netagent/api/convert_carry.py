@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from netagent.api.agent.v1 import carry_service_pb2 as pb
 from netagent.model.errors import InvalidError
-from netagent.model.flows import FLOW_KEY_BYTES, FLOW_FLAGS_MAX, CarriedFlow
+from netagent.model.flows import FLOW_FLAGS_MAX, FLOW_KEY_BYTES, CarriedFlow
 
 FLOWS_MAX = 4_096
 """Most flows of one message: some 170 KB."""
