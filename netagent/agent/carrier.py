@@ -1,5 +1,7 @@
-"""Sends the flows of machines that move away to where they move: all while the move is prepared,
-and what has changed since once it has committed.
+"""Sends the flows of machines that move away to where they move.
+
+All of them while the move is prepared, and what has changed since once it has committed here, which
+is when the machine is fenced and nothing changes any more.
 
 Level-triggered: what is due follows from the view after each batch, so an agent that starts in the
 middle of a move sends again, and the other side takes nothing twice. A failure is tried again for
@@ -10,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -23,116 +25,112 @@ from netagent.api.agent.v1 import carry_service_pb2_grpc
 from netagent.api.convert_carry import flows_to_messages
 from netagent.model.addresses import StableId
 from netagent.model.errors import DataplaneError
-from netagent.model.flows import CarriedFlow, changed_flows
+from netagent.model.flows import CarriedFlow, SentFlows
+from netagent.moves.reports import Carried
+from netagent.reconcile.moving import Departure
 
 log = logging.getLogger(__name__)
 
 CARRY_TIMEOUT_S = 5.0
 RETRY_S = 0.2
 
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """A machine that moves away from here.
-
-    epoch: the move's. destination: the stable address of the host it moves to. is_committed: it is
-    located there already.
-    """
-
-    stable_id: StableId
-    epoch: int
-    destination: IPv6Address
-    is_committed: bool
+CHANNEL_OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),
+    # Each attempt is a channel of its own: the time between attempts is ours to choose.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
-@dataclass(slots=True)
-class _Progress:
-    """sent: key to flags. is_final: also what changed until the commit."""
+class _Leaving:
+    """A machine on its way out. committed: set once it is fenced here."""
 
-    sent: dict[bytes, int] = field(default_factory=dict)
-    is_begun: bool = False
-    is_final: bool = False
+    def __init__(self, task: asyncio.Task[None], committed: asyncio.Event) -> None:
+        self.task = task
+        self.committed = committed
 
 
 class Carrier:
-    """One task runs `run`.
+    """A task for each machine that leaves, so that none waits for another.
 
-    find_departures: returns every machine that moves away now. flows_of: blocking; any thread.
-    report: told (departure, flows sent) after each success.
+    flows_of: blocking; any thread. report: told (departure, what is to be said to control) after
+    each success.
     """
 
     def __init__(
         self,
-        find_departures: Callable[[], Awaitable[Sequence[Departure]]],
         flows_of: Callable[[StableId], list[CarriedFlow]],
-        report: Callable[[Departure, int], None],
+        report: Callable[[Departure, Carried], None],
     ) -> None:
-        self._find_departures = find_departures
         self._flows_of = flows_of
         self._report = report
-        self._wake = asyncio.Event()
-        self._progress: dict[tuple[StableId, int], _Progress] = {}
+        self._leaving: dict[tuple[StableId, int], _Leaving] = {}
 
-    def wake(self) -> None:
-        """Look whether anything is due."""
-        self._wake.set()
+    def take(self, group: asyncio.TaskGroup, departures: Sequence[Departure]) -> None:
+        """Do in `group` what follows from every machine that moves away now."""
+        for key in self._leaving.keys() - {each.key for each in departures}:
+            self._leaving.pop(key).task.cancel()
+        for departure in departures:
+            if departure.key not in self._leaving:
+                committed = asyncio.Event()
+                task = group.create_task(self._see_off(departure, committed))
+                self._leaving[departure.key] = _Leaving(task, committed)
+            if departure.is_committed:
+                self._leaving[departure.key].committed.set()
 
-    async def run(self) -> None:
-        """Send what is due, for ever; machines side by side."""
+    async def _see_off(self, departure: Departure, committed: asyncio.Event) -> None:
+        """Carry all, and after the commit what has changed; as often as it takes."""
+        sent = SentFlows()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            departures = await self._find_departures()
-            current = {(each.stable_id, each.epoch) for each in departures}
-            self._progress = {key: one for key, one in self._progress.items() if key in current}
-            due = [each for each in departures if self._is_due(each)]
-            done = await asyncio.gather(*(self._carry(each) for each in due))
-            if not all(done):
+            try:
+                await self._carry_on(departure, committed, sent)
+            except (grpc.aio.AioRpcError, DataplaneError, TimeoutError) as error:
+                detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                log.warning(
+                    "cannot carry flows id=%016x to=%s detail=%r",
+                    *(departure.stable_id, departure.destination, detail or "no answer in time"),
+                )
                 await asyncio.sleep(RETRY_S)
-                self._wake.set()
+            else:
+                return
 
-    def _is_due(self, departure: Departure) -> bool:
-        progress = self._progress.get((departure.stable_id, departure.epoch))
-        if progress is None or not progress.is_begun:
-            return True
-        return departure.is_committed and not progress.is_final
+    async def _carry_on(
+        self, departure: Departure, committed: asyncio.Event, sent: SentFlows
+    ) -> None:
+        target = f"[{departure.destination}]:{CARRY_PORT}"
+        async with grpc.aio.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+            stub: Any = carry_service_pb2_grpc.CarryServiceStub(channel)
+            is_final = False
+            while not is_final:
+                is_final = committed.is_set()
+                await self._carry(stub, departure, sent, is_final=is_final)
+                await committed.wait()
 
-    async def _carry(self, departure: Departure) -> bool:
-        key = departure.stable_id, departure.epoch
-        progress = self._progress.setdefault(key, _Progress())
-        try:
-            flows = await asyncio.to_thread(self._flows_of, departure.stable_id)
-            changed = changed_flows(progress.sent, flows)
-            async with asyncio.timeout(CARRY_TIMEOUT_S):
-                taken = await _send(departure, changed)
-        except (grpc.aio.AioRpcError, DataplaneError, TimeoutError) as error:
-            detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            log.warning("cannot carry flows id=%016x detail=%r", departure.stable_id, detail)
-            return False
-        progress.sent |= {flow.key: flow.flags for flow in changed}
-        progress.is_begun = True
-        progress.is_final = departure.is_committed
+    async def _carry(
+        self,
+        stub: Any,
+        departure: Departure,
+        sent: SentFlows,
+        *,
+        is_final: bool,
+    ) -> None:
+        began_ns = time.monotonic_ns()
+        flows = await asyncio.to_thread(self._flows_of, departure.stable_id)
+        changed = sent.find_changed(flows, began_ns)
+        async with asyncio.timeout(CARRY_TIMEOUT_S):
+            response: pb.CarryResponse = await stub.Carry(_requests(departure, changed))
+        sent.note(changed, began_ns)
         log.info(
-            "flows carried id=%016x epoch=%d sent=%d taken=%d final=%s",
-            departure.stable_id,
-            departure.epoch,
-            len(changed),
-            taken,
-            progress.is_final,
+            "flows carried id=%016x epoch=%d sent=%d taken=%d final=%s lasted_ms=%.1f",
+            *(departure.stable_id, departure.epoch, len(changed), response.taken, is_final),
+            (time.monotonic_ns() - began_ns) / 1e6,
         )
-        self._report(departure, len(progress.sent))
-        return True
+        self._report(departure, Carried(len(sent), is_final))
 
 
-async def _send(departure: Departure, flows: Sequence[CarriedFlow]) -> int:
-    async def requests() -> AsyncIterator[pb.CarryRequest]:
-        begin = pb.BeginCarry(id=departure.stable_id, epoch=departure.epoch)
-        yield pb.CarryRequest(begin=begin)
-        for message in flows_to_messages(flows):
-            yield pb.CarryRequest(flows=message)
-
-    target = f"[{departure.destination}]:{CARRY_PORT}"
-    async with grpc.aio.insecure_channel(target) as channel:
-        stub = carry_service_pb2_grpc.CarryServiceStub(channel)
-        response: pb.CarryResponse = await stub.Carry(requests())
-        return response.taken
+async def _requests(
+    departure: Departure, flows: Sequence[CarriedFlow]
+) -> AsyncIterator[pb.CarryRequest]:
+    begin = pb.BeginCarry(id=departure.stable_id, epoch=departure.epoch)
+    yield pb.CarryRequest(begin=begin)
+    for message in flows_to_messages(flows):
+        yield pb.CarryRequest(flows=message)

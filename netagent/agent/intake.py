@@ -16,6 +16,7 @@ from netagent.agent.auditor import Auditor
 from netagent.agent.conditions import Code, Conditions
 from netagent.agent.engine import Engine
 from netagent.agent.facts import OwnHost
+from netagent.agent.pulse import Pulse
 from netagent.agent.replica import Replica
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 class Intake:
     """What changes intent goes through here: batches, attachments, this host's own place.
 
-    kernel_worker owns the engine, replica_worker the replica.
+    kernel_worker owns the engine, replica_worker the replica. changed: beats after each change of
+    what this host is to do.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Intake:
         self._replica_worker = replica_worker
         self._auditor = auditor
         self._conditions = conditions
+        self.changed = Pulse()
         self._own: OwnHost | None = None
         self._placed = asyncio.Event()
         self._unwritten: list[Delta] = []
@@ -135,6 +138,7 @@ class Intake:
             await self._auditor.wait_until_clean()
         self._conditions.clear(Code.BATCH_REJECTED)
         lasted_s = time.monotonic() - began_s
+        self.changed.beat()
         log.debug("batch applied revision=%d lasted_ms=%.2f", batch.revision, lasted_s * 1000)
         return None
 
@@ -178,6 +182,7 @@ class Intake:
         self._own = own
         self._placed.set()
         await self._kernel_worker.run(self._engine.take_place, own)
+        self.changed.beat()
         self._auditor.request(expects_writes=True)
 
     async def _flush(self) -> None:
