@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from netagent.dataplane.abi import pack_id
-from netagent.dataplane.abi_flows import FlowFlag, FlowStateRow, pack_flow_state
+from netagent.dataplane.abi_flows import FlowFlag
 from netagent.dataplane.pinned import PinnedMap
 from netagent.model.addresses import StableId
 from netagent.model.flows import FLOW_KEY_BYTES, CarriedFlow
@@ -20,6 +20,9 @@ STATE_BYTES = 32
 
 _HEAD = struct.Struct("=qII")
 """Of `struct flow_state`: when seen, generation, flags."""
+
+_NEVER_ASKED = struct.Struct("=qII16x")
+"""`struct flow_state` without rules."""
 
 _KEPT = ~int(FlowFlag.ASKED_EGRESS | FlowFlag.ASKED_INGRESS)
 """Whom the other host has asked means nothing here."""
@@ -51,14 +54,14 @@ class Connections:
         about again, in the direction in which it began. Raises DataplaneError.
         """
         now_ns = self._now_ns()
+        flows = tuple(flows)
         keys: list[bytes] = []
         states: list[bytes] = []
-        for flow in flows:
+        for flow, held in zip(flows, self._map.get_each(flow.key for flow in flows), strict=True):
             seen_ns = now_ns - flow.age_ns
-            held = self._map.get(flow.key)
             if held is None or _HEAD.unpack_from(held)[0] < seen_ns:
                 keys.append(flow.key)
-                states.append(pack_flow_state(FlowStateRow(seen_ns, 0, FlowFlag(flow.flags))))
+                states.append(_NEVER_ASKED.pack(seen_ns, 0, flow.flags))
         self._map.put(b"".join(keys), b"".join(states), len(keys))
         return len(keys)
 
