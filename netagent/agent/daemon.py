@@ -112,7 +112,9 @@ class Agent:
         self._events = kernel.datapath.events
         self._flows = FlowLog()
         self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
-        self._moving = Moving(self._engine, kernel_worker, self._intake, kernel.datapath)
+        self._moving = Moving(
+            config, self._engine, kernel_worker, self._intake, kernel.datapath, self._conditions
+        )
         self._control = ControlClient(
             config,
             public_key,

@@ -28,6 +28,7 @@ from netagent.model.errors import (
     UnavailableError,
 )
 from netagent.reconcile.batch import Batch
+from netagent.reconcile.moving import Taking
 from netagent.reconcile.view import Delta
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Intake:
         self._placed = asyncio.Event()
         self._unwritten: list[Delta] = []
         self._detached: set[StableId] = set()
+        self._taken: dict[StableId, Taking] = {}
 
     @property
     def own(self) -> OwnHost | None:
@@ -88,7 +90,8 @@ class Intake:
         held = await self._replica_worker.run(self._replica.read)
         if held.own is None:
             return
-        await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
+        await self._kernel_worker.run(self._engine.restore, held.view, held.attached, held.taken)
+        self._taken = dict(held.taken)
         await self._take_place(held.own)
         log.info(
             "started from the replica revision=%d hosts=%d locations=%d policies=%d attachments=%d",
@@ -115,14 +118,15 @@ class Intake:
             await self._replica_worker.run(self._replica.write_own, own)
         await self._auditor.wait_until_clean()
 
-    async def take(self, batch: Batch) -> str | None:
+    async def take(self, batch: Batch, *, was_away: bool = False) -> str | None:
         """Bring the kernel to a batch; return why not when it cannot be taken.
 
-        A failure of the kernel is tried again until it is mended or this is cancelled.
+        was_away: as in Engine.take_batch. A failure of the kernel is tried again until it is mended
+        or this is cancelled.
         """
         began_s = time.monotonic()
         try:
-            if await self._kernel_worker.run(self._engine.take_batch, batch):
+            if await self._kernel_worker.run(self._engine.take_batch, batch, was_away=was_away):
                 self._auditor.request(expects_writes=True)
         except (InvalidError, ExhaustedError) as error:
             self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
@@ -177,6 +181,7 @@ class Intake:
         """Drop the record of an attachment."""
         assert self._own is not None
         await self._replica_worker.run(self._replica.delete_attached, self._own.fleet, stable_id)
+        self.changed.beat()
 
     async def _take_place(self, own: OwnHost) -> None:
         self._own = own
@@ -187,7 +192,12 @@ class Intake:
 
     async def _flush(self) -> None:
         assert self._own is not None
+        taken = dict(self._engine.taken)
         try:
+            if taken != self._taken:
+                # Before the deltas that say so: they are not seen again.
+                await self._replica_worker.run(self._replica.write_taken, self._own.fleet, taken)
+                self._taken = taken
             while self._unwritten:
                 await self._replica_worker.run(
                     self._replica.write_delta, self._own.fleet, self._unwritten[0], self._detached

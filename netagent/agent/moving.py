@@ -1,7 +1,7 @@
 """What an agent does about machines on the move, beyond what its tables say.
 
-As the source it carries connections; as the destination it takes them over. All of it follows from
-the view after each batch.
+As the source it carries connections; as the destination it takes them over. It tells of machines
+that were taken away while this host did not know. All of it follows from the view after each batch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from typing import NoReturn
 
 from netagent.agent.carrier import Carrier
 from netagent.agent.carry_service import CarryService
+from netagent.agent.conditions import Code, Conditions
+from netagent.agent.config import AgentConfig
 from netagent.agent.engine import Engine
+from netagent.agent.facts import describe_taken
+from netagent.agent.hooks import Hooks
 from netagent.agent.intake import Intake
 from netagent.agent.mesh_server import MeshServer
 from netagent.agent.move_reports import MoveReports
 from netagent.agent.ports import DatapathPort
+from netagent.agent.warden import Warden
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId, stable_address
 from netagent.moves.reports import Carried
@@ -27,13 +32,21 @@ class Moving:
     """One task runs `run`. reports: what there is to say to control."""
 
     def __init__(
-        self, engine: Engine, worker: Worker, intake: Intake, datapath: DatapathPort
+        self,
+        config: AgentConfig,
+        engine: Engine,
+        worker: Worker,
+        intake: Intake,
+        datapath: DatapathPort,
+        conditions: Conditions,
     ) -> None:
         self._engine = engine
         self._worker = worker
         self._intake = intake
         self.reports = MoveReports()
         self._carrier = Carrier(datapath.connections.flows_of, self._report_carried)
+        self._conditions = conditions
+        self._warden = Warden(Hooks(config.hooks_dir), config.name, self._find_address_of)
         service = CarryService(self._find_source, datapath.connections.take_over)
         self._server = MeshServer(service, self._find_address, intake.changed)
 
@@ -45,6 +58,12 @@ class Moving:
             while True:
                 beat = self._intake.changed.next
                 departures, arrivals = await self._worker.run(self._find)
+                taken = await self._worker.run(self._engine.find_taken)
+                self._conditions.replace(
+                    Code.MACHINE_TAKEN,
+                    {one.attached.machine: describe_taken(one) for one in taken.values()},
+                )
+                self._warden.take(group, taken)
                 keys = {each.key for each in departures} | {each.key for each in arrivals}
                 self.reports.keep_only(keys)
                 self._carrier.take(group, departures)
@@ -58,6 +77,9 @@ class Moving:
 
     def _report_carried(self, departure: Departure, carried: Carried) -> None:
         self.reports.say(departure.stable_id, departure.epoch, carried)
+
+    def _find_address_of(self, stable_id: StableId) -> IPv6Address:
+        return stable_address(self._intake.require_own().fleet, stable_id)
 
     async def _find_address(self) -> IPv6Address:
         own = await self._intake.wait_until_placed()

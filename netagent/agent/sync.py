@@ -178,7 +178,7 @@ class ControlClient:
             case sync_service_pb2.Question() as question:
                 await self._respondent.take(question, stream.write)
             case Batch() as batch:
-                refusal = await self._intake.take(batch)
+                refusal = await self._intake.take(batch, was_away=stream.is_new)
                 if refusal is not None:
                     await stream.write(current.reject(batch.revision, refusal))
                     return
@@ -209,6 +209,11 @@ class _Stream:
         self._call = call
         self._writing = asyncio.Lock()
         self._reporting: asyncio.Task[None] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no batch has been applied on it."""
+        return self._reporting is None
 
     def begin(self, report: Callable[[Callable[[_Request], Awaitable[None]]], Any]) -> None:
         """Have a coroutine function write what it likes, until the end; only the first time."""
