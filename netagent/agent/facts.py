@@ -86,8 +86,8 @@ def describe_taken(taken: TakenMachine) -> str:
     host, epoch = taken.taking.host, taken.taking.epoch
     fate = f"was moved to host {host}" if host else "was moved to another host, or deleted,"
     return (
-        f"machine {taken.attached.machine} {fate} while this host was away (epoch {epoch}): end what"
-        " still runs of it here, then `netagent detach` it"
+        f"machine {taken.attached.machine} {fate} while this host was away (epoch {epoch}): end"
+        " what still runs of it here, then `netagent detach` it"
     )
 
 
