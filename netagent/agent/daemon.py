@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import time
@@ -33,6 +34,7 @@ from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.links import Links
 from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
 from netagent.model.errors import DataplaneError
+from netagent.systemd.notify import find_supervisor
 
 log = logging.getLogger(__name__)
 
@@ -108,16 +110,23 @@ class Agent:
         """Run until `stop`."""
         attacher = Attacher(self._config, self._engine, self._worker, self._intake, self._control)
         service = AgentService(attacher, self._read_endpoints, self._read_status)
+        supervisor = find_supervisor(os.environ)
         await self._intake.restore()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
+                # Alive is an agent whose kernel thread takes work, too.
+                group.create_task(
+                    supervisor.watch(lambda: self._worker.run(read_boottime_ns)), name="watchdog"
+                ),
             ]
             async with serve_local_api(self._config.socket, service):
                 log.info("agent runs host=%s", self._config.name)
+                supervisor.ready()
                 await self._stopping.wait()
+                supervisor.stopping()
             for task in tasks:
                 task.cancel()
         await self._drain()

@@ -27,6 +27,7 @@ _COMMANDS = {
     "move": Lazy("netagent.cli.move", "move", "Move a machine's address to another host."),
     "moves": Lazy("netagent.cli.move", "moves", "Moves under way and past."),
     "policy": Lazy("netagent.cli.policy", "policy", "Access policies in files; not enforced yet."),
+    "systemd": Lazy("netagent.cli.systemd", "systemd", "Units for the daemons."),
     "status": Lazy("netagent.cli.status", "status", "What this host's agent does and sees."),
 }
 
