@@ -164,11 +164,14 @@ class Lab:
         created = stub.CreateMachine(request, timeout=RPC_TIMEOUT_S).machine
         name_machine(self.directory, path, created.address)
         namespace = self._start_namespace(path, mounts=machine_mounts(self.directory))
-        machine = Machine(namespace, path, created.address)
+        machine = self._new_machine(namespace, path, created.address)
         self.machines[path] = machine
         if attach:
             machine.attach(self.hosts[host])
         return machine
+
+    def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
+        return Machine(namespace, path, address)
 
     def locate(self, machine: Machine) -> str:
         """Return the name of the host on which control has the machine."""
@@ -223,7 +226,7 @@ class Lab:
         self.start_control()
 
     def _add_host(self, number: int) -> None:
-        name = f"host-{_letters(number)}"
+        name = host_name(number)
         namespace = self._start_namespace(name, mounts=HOST_MOUNTS)
         address = underlay_address(self._underlay, FIRST_HOST_NUMBER + number)
         port = f"port-{_letters(number)}"
@@ -263,6 +266,11 @@ class Lab:
         if error is not None:
             self.show_logs()
         self.stop()
+
+
+def host_name(number: int) -> str:
+    """Return the name of a lab's host by its number, from 0: host-a, host-b, …"""
+    return f"host-{_letters(number)}"
 
 
 def _letters(number: int) -> str:

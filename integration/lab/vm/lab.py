@@ -1,0 +1,217 @@
+"""A lab whose hosts, and control, are virtual machines; machines are namespaces, cabled to them.
+
+The fabric's namespace holds the bridge, the cables and every QEMU; nothing of it is seen outside,
+and all of it ends with the fabric's holder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from integration.lab.fabric import (
+    CONTROL_NUMBER,
+    FIRST_HOST_NUMBER,
+    make_bridge,
+    underlay_address,
+)
+from integration.lab.kept import remove_remains
+from integration.lab.lab import CONTROL_PORT, Lab, host_name
+from integration.lab.machine import Machine
+from integration.lab.namespace import Namespace, child_of
+from integration.lab.pace import set_pace
+from integration.lab.vm.daemon import GuestDaemon
+from integration.lab.vm.host import BOOT_TIMEOUT_S, GuestHost, address_with_length
+from integration.lab.vm.image import VENV, Image, get_image
+from integration.lab.vm.kernels import DEFAULT
+from integration.lab.vm.machine import CabledMachine
+from integration.lab.vm.qemu import Shape, VirtualMachine, is_accelerated, port_names
+from integration.lab.vm.shell import GuestShell, write_ssh_config
+from integration.lab.vm.wheel import build_wheel, install_wheel
+
+MANAGEMENT = IPv4Address("169.254.77.0")
+"""Each guest's trunk leads to the fabric, which is .1 of these; no guest sees another's."""
+
+EMULATED_SLOWNESS = 10.0
+CONTROL_SOCKET = "/run/netagent/control.sock"
+HOSTS_MAX = 20
+
+PRUNE_CONTROL = """
+systemctl stop netagent-control.service
+rm -rf /var/lib/netagent/control/*
+systemctl start netagent-control.service
+"""
+
+
+class VmLab(Lab):
+    """A lab of virtual machines. kernels: of the hosts, in turn."""
+
+    hosts: dict[str, GuestHost]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        hosts: int = 3,
+        mtu_bytes: int = 1500,
+        underlay: int = 4,
+        is_bound: bool = True,
+        kernels: Sequence[str] = (DEFAULT,),
+    ) -> None:
+        if not 0 < hosts <= HOSTS_MAX:
+            raise ValueError(f"hosts: {hosts} is not within 1 to {HOSTS_MAX}")
+        super().__init__(
+            name, hosts=hosts, mtu_bytes=mtu_bytes, underlay=underlay, is_bound=is_bound
+        )
+        self.hosts = {}
+        self._kernels = kernels
+        self._vlans = itertools.count(2)
+
+    def start(self) -> None:
+        """Boot everything, install netagent, and wait until every agent is in step."""
+        remove_remains()
+        image = get_image()
+        wheel = build_wheel()
+        self.directory.mkdir(mode=0o755)
+        self._write_down()
+        if is_accelerated(image):
+            set_pace(2.0, "50M", 1000)
+        else:
+            set_pace(EMULATED_SLOWNESS, "2M", 100)
+        self.fabric = self._start_namespace("fabric")
+        make_bridge(self.fabric, self._mtu_bytes)
+        write_ssh_config(self.directory, image.key)
+        self._switch_on(image)
+        guests = [self.control_shell, *(host.namespace for host in self.hosts.values())]
+        at_once(guests, lambda guest: guest.wait_up(BOOT_TIMEOUT_S))
+        at_once(guests, lambda guest: install_wheel(guest, wheel))
+        self._configure_control()
+        at_once(self.hosts.values(), GuestHost.configure)
+        self.start_control()
+        self._write_down()
+        self._start_agents()
+
+    def _switch_on(self, image: Image) -> None:
+        address = underlay_address(self._underlay, CONTROL_NUMBER)
+        self.control_target = f"[{address}]:{CONTROL_PORT}"
+        if address.version == 4:
+            self.control_target = f"{address}:{CONTROL_PORT}"
+        self.control_vm, self.control_shell = self._make_vm(image, "control", CONTROL_NUMBER)
+        self.control = GuestDaemon(self.control_shell, "control")  # type: ignore[assignment]
+        for number in range(self._host_count):
+            place = FIRST_HOST_NUMBER + number
+            vm, shell = self._make_vm(image, host_name(number), place, number)
+            address = underlay_address(self._underlay, place)
+            self.hosts[vm.shape.name] = GuestHost(
+                self.fabric, vm, shell, address, self.control_target
+            )
+
+    def _make_vm(
+        self, image: Image, name: str, place: int, number: int = 0
+    ) -> tuple[VirtualMachine, GuestShell]:
+        """Make a guest's cables and switch it on. place: the last number of its addresses."""
+        management = str(MANAGEMENT + place + 1)
+        shape = Shape(
+            name,
+            place,
+            address_with_length(underlay_address(self._underlay, place)),
+            management,
+            self._mtu_bytes,
+            self._kernels[number % len(self._kernels)],
+        )
+        port, trunk = port_names(name)
+        for each in (port, trunk):
+            self.fabric.run("ip", "tuntap", "add", each, "mode", "tap")
+        self.fabric.run("ip", "link", "set", port, "mtu", str(self._mtu_bytes))
+        self.fabric.run("ip", "link", "set", port, "master", "underlay", "up")
+        self.fabric.run("ip", "link", "set", trunk, "mtu", "9000", "up")
+        peer = ("peer", f"{management}/32")
+        self.fabric.run("ip", "addr", "add", str(MANAGEMENT + 1), *peer, "dev", trunk)
+        vm = VirtualMachine(self.fabric, image, shape)
+        vm.start()
+        return vm, GuestShell(self.fabric, name, management)
+
+    def _configure_control(self) -> None:
+        shell = self.control_shell
+        listen = f"unix://{CONTROL_SOCKET},{self.control_target}"
+        shell.run("mkdir", "-p", "/etc/netagent")
+        settings = f'listen = "{listen}"\ninsecure = true\n'
+        shell.write("/etc/netagent/control.toml", settings.encode())
+        install = f"{VENV}/bin/netagent systemd install control"
+        shell.script(f"{install}; systemctl -q enable {self.control.unit}")
+        shell.forward(self.control_socket, CONTROL_SOCKET)
+
+    def _start_agents(self) -> None:
+        at_once(self.hosts.values(), lambda host: host.agent.start())
+        at_once(self.hosts.values(), GuestHost.wait_in_step)
+
+    def reset(self) -> None:
+        """Make the lab what it was after `start`: no network, no machine, new daemons."""
+        for machine in self.machines.values():
+            machine.namespace.kill()
+            self._namespaces.remove(machine.namespace)
+            machine.unplug()  # type: ignore[attr-defined]
+        self.machines.clear()
+        (self.directory / "names").unlink(missing_ok=True)
+        at_once(self.hosts.values(), GuestHost.prune)
+        self.control_shell.script(PRUNE_CONTROL, timeout_s=180)
+        self.wait_control()
+        self._start_agents()
+
+    def show_logs(self) -> None:
+        """Print the end of every log; daemons' logs are fetched first, if possible."""
+        daemons = [self.control, *(host.agent for host in self.hosts.values())]
+        for daemon in daemons:
+            try:
+                _ = daemon.log
+            except AssertionError as error:
+                print(f"no log: {error}", file=sys.stderr)
+        super().show_logs()
+
+    def keep_logs(self, directory: Path) -> None:
+        """Copy consoles and logs to a directory that outlives the lab."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for log in self.directory.glob("*.log"):
+            shutil.copy(log, directory)
+
+    def measure_memory_mib(self) -> dict[str, int]:
+        """Return what each QEMU takes of this machine's memory."""
+        return {
+            vm.shape.name: resident_mib(vm.pid)
+            for vm in (self.control_vm, *(host.vm for host in self.hosts.values()))
+        }
+
+    def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
+        return CabledMachine(namespace, path, address, self.fabric, next(self._vlans))
+
+    def _write_down(self) -> None:
+        super()._write_down()
+        described = {
+            "places": {shell.name: shell.command(["true"])[:-1] for shell in self._shells()}
+        }
+        (self.directory / "vm.json").write_text(json.dumps(described, indent=2))
+
+    def _shells(self) -> list[GuestShell]:
+        if not hasattr(self, "control_shell"):
+            return []
+        return [self.control_shell, *(host.namespace for host in self.hosts.values())]
+
+
+def resident_mib(pid: int) -> int:
+    """Return the memory of the process below an nsenter, in MiB."""
+    pages = Path(f"/proc/{child_of(pid)}/statm").read_text().split()[1]
+    return int(pages) * 4096 >> 20
+
+
+def at_once(items: Iterable[Any], work: Callable[[Any], Any]) -> list[Any]:
+    """Do the same for all at once; the first error is raised when all have ended."""
+    listed = list(items)
+    with ThreadPoolExecutor(max_workers=len(listed)) as pool:
+        return list(pool.map(work, listed))
