@@ -36,7 +36,7 @@ netagent agent cleanup >/dev/null
 for path in /sys/class/net/m[0-9]*; do
   [ -e "$path" ] && ip link del "${path##*/}"
 done
-rm -rf /var/lib/netagent/agent/*
+rm -rf /var/lib/netagent/agent/* /var/lib/lab-cables
 systemctl reset-failed
 """
 

@@ -39,7 +39,8 @@ MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
     *("e2scrub_all.timer", "e2scrub_reap.service", "systemd-timesyncd.service"),
     *("getty@tty1.service", "serial-getty@ttyS0.service", "systemd-update-utmp.service"),
-    *("systemd-networkd-wait-online.service", "systemd-pstore.service"),
+    *("systemd-update-utmp-runlevel.service", "console-getty.service", "getty.target"),
+    *("systemd-networkd-wait-online.service", "systemd-pstore.service", "systemd-binfmt.service"),
 )
 DISK_BYTES = 1600 << 20
 BUILD_TIMEOUT_S = 1200
@@ -255,9 +256,9 @@ class _Build:
                 "-f",
                 root / f"etc/ssh/ssh_host_{kind}_key",
             )
-        script = root / "usr/local/sbin/lab-identity"
-        shutil.copy(GUEST / "lab-identity", script)
-        script.chmod(0o755)
+        for name in ("lab-identity", "lab-cable"):
+            shutil.copy(GUEST / name, root / "usr/local/sbin")
+            (root / "usr/local/sbin" / name).chmod(0o755)
         shutil.copy(GUEST / "lab-identity.service", root / "etc/systemd/system/")
         self._do(
             "systemctl",

@@ -72,7 +72,7 @@ class VmLab(Lab):
         )
         self.hosts = {}
         self._kernels = kernels
-        self._vlans = itertools.count(2)
+        self._numbers = itertools.count(2)
 
     def start(self) -> None:
         """Boot everything, install netagent, and wait until every agent is in step."""
@@ -157,7 +157,6 @@ class VmLab(Lab):
         for machine in self.machines.values():
             machine.namespace.kill()
             self._namespaces.remove(machine.namespace)
-            machine.unplug()  # type: ignore[attr-defined]
         self.machines.clear()
         (self.directory / "names").unlink(missing_ok=True)
         at_once(self.hosts.values(), GuestHost.prune)
@@ -189,7 +188,7 @@ class VmLab(Lab):
         }
 
     def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
-        return CabledMachine(namespace, path, address, self.fabric, next(self._vlans))
+        return CabledMachine(namespace, path, address, self.fabric, next(self._numbers))
 
     def _write_down(self) -> None:
         super()._write_down()
