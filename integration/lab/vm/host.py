@@ -33,7 +33,7 @@ BPFFS = Path("/sys/fs/bpf")
 PRUNE = """
 systemctl stop netagent-agent.service
 netagent agent cleanup >/dev/null
-for path in /sys/class/net/m[0-9]*; do
+for path in /sys/class/net/[mvb][0-9]*; do
   [ -e "$path" ] && ip link del "${path##*/}"
 done
 rm -rf /var/lib/netagent/agent/* /var/lib/lab-cables

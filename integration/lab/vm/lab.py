@@ -91,6 +91,11 @@ class VmLab(Lab):
         self._switch_on(image)
         guests = [self.control_shell, *(host.namespace for host in self.hosts.values())]
         at_once(guests, lambda guest: guest.wait_up(BOOT_TIMEOUT_S))
+        for guest, vm in zip(guests, self.virtual_machines, strict=True):
+            if not vm.is_restored:
+                guest.disconnect()
+                vm.keep()
+        at_once(guests, GuestShell.set_clock)
         at_once(guests, lambda guest: install_wheel(guest, wheel))
         self._configure_control()
         at_once(self.hosts.values(), GuestHost.configure)
@@ -180,12 +185,14 @@ class VmLab(Lab):
         for log in self.directory.glob("*.log"):
             shutil.copy(log, directory)
 
+    @property
+    def virtual_machines(self) -> list[VirtualMachine]:
+        """Control's first."""
+        return [self.control_vm, *(host.vm for host in self.hosts.values())]
+
     def measure_memory_mib(self) -> dict[str, int]:
         """Return what each QEMU takes of this machine's memory."""
-        return {
-            vm.shape.name: resident_mib(vm.pid)
-            for vm in (self.control_vm, *(host.vm for host in self.hosts.values()))
-        }
+        return {vm.shape.name: resident_mib(vm.pid) for vm in self.virtual_machines}
 
     def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
         return CabledMachine(namespace, path, address, self.fabric, next(self._numbers))

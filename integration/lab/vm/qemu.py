@@ -7,12 +7,15 @@ KVM works is tried once, with a boot that ends in the initrd: /dev/kvm alone pro
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
+import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from integration.lab.namespace import Namespace
 from integration.lab.stream import end
@@ -21,6 +24,8 @@ from integration.lab.vm.kernels import DEFAULT
 from integration.lab.wait import wait_until
 
 MEMORY_MIB = 512
+MONITOR_S = 60
+SNAPSHOT = "ready"
 TRIAL_S = 20
 TRIAL_SAYS = "lab: this accelerator works"
 # qemu64 lacks the wide registers whose emulation makes WireGuard three times as slow.
@@ -54,6 +59,7 @@ class VirtualMachine:
         self._image = image
         self._process: subprocess.Popen[str] | None = None
         self._monitor = fabric.log_dir / f"{shape.name}.qmp"
+        self.is_restored = False
         self._overlay = fabric.log_dir / f"{shape.name}.qcow2"
 
     @property
@@ -77,9 +83,19 @@ class VirtualMachine:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def _snapshot(self) -> Path:
+        """Where the disk of a machine of this shape is kept, with its memory after a boot."""
+        options = (*BASIC, *accelerator(self._image), *KERNEL_OPTIONS, str(MEMORY_MIB))
+        digest = hashlib.sha256(repr((self.shape, options)).encode()).hexdigest()[:16]
+        return self._image.directory / "snapshots" / f"{digest}.qcow2"
+
     def start(self) -> None:
-        """Switch it on; returns at once."""
-        if not self._overlay.exists():
+        """Switch it on, as a snapshot if one of this shape was kept; returns at once."""
+        self.is_restored = self._snapshot.exists()
+        if self.is_restored:
+            shutil.copy(self._snapshot, self._overlay)
+        elif not self._overlay.exists():
             create = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2")
             subprocess.run([*create, "-b", self._image.disk, self._overlay], check=True)
         shape = self.shape
@@ -100,6 +116,7 @@ class VirtualMachine:
             *("-device", "virtio-blk-pci,drive=root"),
             *_card("underlay", self.underlay_port, f"02:4c:00:00:00:{shape.number:02x}"),
             *_card("trunk", self.trunk_port, f"02:4c:00:00:01:{shape.number:02x}"),
+            *(("-loadvm", SNAPSHOT) if self.is_restored else ()),
             log=f"qemu-{shape.name}.log",
         )
 
@@ -112,26 +129,42 @@ class VirtualMachine:
 
     def reset(self) -> None:
         """Press the reset button: it boots anew, without shutting down."""
-        self._tell("system_reset")
+        self._tell({"execute": "system_reset"})
+
+    def keep(self) -> None:
+        """Keep it as it is now, for machines of the same shape to start from; it goes on."""
+        self._snapshot.parent.mkdir(exist_ok=True)
+        partial = self._snapshot.with_suffix(f".{self._fabric.pid}")
+        save = {"command-line": f"savevm {SNAPSHOT}"}
+        self._tell({"execute": "stop"})
+        try:
+            self._tell({"execute": "human-monitor-command", "arguments": save})
+            shutil.copy(self._overlay, partial)
+        finally:
+            self._tell({"execute": "cont"})
+        partial.rename(self._snapshot)
 
     @property
     def is_running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def _tell(self, command: str) -> None:
+    def _tell(self, command: dict[str, Any]) -> None:
+        """Give the monitor a command and wait until it is done."""
         with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(10)
+            monitor.settimeout(MONITOR_S)
             wait_until("the monitor is there", self._monitor.exists)
             monitor.connect(str(self._monitor))
             with monitor.makefile("rw") as lines:
-                for each in ("qmp_capabilities", command):
-                    lines.write(json.dumps({"execute": each}) + "\n")
+                for each in ({"execute": "qmp_capabilities"}, command):
+                    lines.write(json.dumps(each) + "\n")
                     lines.flush()
-                    while not json.loads(line := lines.readline()).keys() & {"return", "error"}:
-                        continue
-                    if "error" in line:
-                        raise AssertionError(f"{self.shape.name}: {each}: {line}")
+                    answer: dict[str, Any] = {}
+                    while not answer.keys() & {"return", "error"}:
+                        answer = json.loads(lines.readline())
+                    # What the human's monitor refuses, it returns as text.
+                    if answer.get("return", "error"):
+                        raise AssertionError(f"{self.shape.name}: {each}: {answer}")
 
 
 def port_names(name: str) -> tuple[str, str]:
