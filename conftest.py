@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run tests marked `long`")
     parser.addoption(
         "--lab", choices=BACKENDS, help="what hosts of the lab are: namespaces, or VMs"
+    )
+    parser.addoption(
+        "--lab-results", type=Path, metavar="FILE", help="where to add what became of scenarios"
     )
     parser.addoption(
         "--lab-kernels", default="6.1", help="of VMs, by host in turn: 6.1, 6.12 or 6.1,6.12"

@@ -16,6 +16,7 @@ import pytest
 
 from integration.lab.backend import CannotDo
 from integration.lab.lab import Lab
+from integration.lab.results import add_results
 from integration.lab.vm.image import HOST_TOOLS
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.pool import Pool
@@ -33,6 +34,7 @@ KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/n
 """Consoles and logs of virtual machines in whose lab a test failed."""
 
 _ran = pytest.StashKey[int]()
+_results = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
 def _backend(config: pytest.Config) -> str:
@@ -76,9 +78,20 @@ def pytest_runtest_call(item: pytest.Item) -> object:
     return result
 
 
+def _note(item: pytest.Item, report: Any) -> None:
+    """Keep what became of a test, for the table of scenarios."""
+    reason = ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+    noted = item.session.stash.setdefault(_results, {})
+    noted[item.nodeid] = (report.outcome, reason)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
     report = yield
+    if call.when == "call" or report.outcome != "passed":
+        _note(item, report)
     if call.when == "call":
         if not report.skipped:
             item.session.stash[_ran] = item.session.stash.get(_ran, 0) + 1
@@ -98,6 +111,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run on a chosen backend in which nothing ran: it has shown nothing."""
     is_chosen = session.config.getoption("--lab") is not None
     is_dry = session.config.getoption("collectonly")
+    where: Path | None = session.config.getoption("--lab-results")
+    if where is not None and not is_dry:
+        column = _backend(session.config)
+        if column == "vm":
+            column += f", {session.config.getoption('--lab-kernels')}"
+        add_results(where, column, session.stash.get(_results, {}))
     if is_chosen and not is_dry and not session.stash.get(_ran, 0):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

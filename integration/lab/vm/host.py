@@ -14,6 +14,7 @@ from integration.lab.fabric import UNDERLAY
 from integration.lab.namespace import Namespace
 from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.image import VENV
+from integration.lab.vm.kernels import GUEST
 from integration.lab.vm.qemu import VirtualMachine
 from integration.lab.vm.shell import GuestShell
 from integration.lab.vm.tables import GuestTable
@@ -56,7 +57,7 @@ class GuestHost:
         self.vm = vm
         self.namespace = shell
         self.address = address
-        self.socket = shell.log_dir / f"{self.name}.sock"
+        self.socket = shell.log_dir / self.name / "run" / "agent.sock"
         self.state_dir = Path("/var/lib/netagent/agent")
         self.run_dir = Path("/run/netagent")
         self.agent = GuestDaemon(shell, "agent")
@@ -70,13 +71,19 @@ class GuestHost:
 name = "{self.name}"
 control = "{self._control_target}"
 endpoint = "{endpoint}:{WIREGUARD_PORT}"
-audit_interval_s = 2.0
+audit_interval_s = 10.0
 """
-        self.namespace.run("mkdir", "-p", "/etc/netagent")
+        self.namespace.write("/usr/local/sbin/lab-cable", (GUEST / "lab-cable").read_bytes())
+        self.namespace.script("chmod 755 /usr/local/sbin/lab-cable; mkdir -p /etc/netagent")
         self.namespace.write("/etc/netagent/agent.toml", settings.encode())
         self.namespace.script(
             f"{VENV}/bin/netagent systemd install agent; systemctl -q enable {self.agent.unit}"
         )
+
+    def connect(self) -> None:
+        """Reach the agent's local API from here, whether it runs yet or not."""
+        for each in ("run", "state"):  # by these, a later command knows a host's directory
+            (self.namespace.log_dir / self.name / each).mkdir(parents=True, exist_ok=True)
         self.namespace.forward(self.socket, AGENT_SOCKET)
 
     def start_agent(self) -> None:

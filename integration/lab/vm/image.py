@@ -34,6 +34,7 @@ GUEST_PACKAGES = (
     *("python3", "python3-venv", "libbpf1", "wireguard-tools"),  # what netagent needs
     *("iproute2", "iputils-ping", "bpftool", "ethtool", "iperf3", "tcpdump"),  # what tests need
 )
+GUEST_FILES = ("init", "lab-identity", "lab-identity.service")
 HOST_TOOLS = ("mmdebstrap", "mke2fs", "qemu-img", "qemu-system-x86_64", "cpio", "ssh")
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
@@ -112,7 +113,7 @@ def digest_of_inputs() -> str:
     inputs = [
         *(repr(each) for each in (GUEST_PACKAGES, MASKED, SSHD, SUITE, DISK_BYTES, VENV)),
         *(repr(each) for each in (KEPT, PACKAGES, ROOT_NEEDS, sorted(_dependencies()))),
-        *(path.read_text() for path in sorted(GUEST.iterdir())),
+        *((GUEST / name).read_text() for name in GUEST_FILES),
     ]
     return hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
 
@@ -256,9 +257,9 @@ class _Build:
                 "-f",
                 root / f"etc/ssh/ssh_host_{kind}_key",
             )
-        for name in ("lab-identity", "lab-cable"):
-            shutil.copy(GUEST / name, root / "usr/local/sbin")
-            (root / "usr/local/sbin" / name).chmod(0o755)
+        identity = root / "usr/local/sbin/lab-identity"
+        shutil.copy(GUEST / "lab-identity", identity)
+        identity.chmod(0o755)
         shutil.copy(GUEST / "lab-identity.service", root / "etc/systemd/system/")
         self._do(
             "systemctl",

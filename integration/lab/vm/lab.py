@@ -6,8 +6,8 @@ and all of it ends with the fabric's holder.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -30,6 +30,7 @@ from integration.lab.pace import set_pace
 from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.host import BOOT_TIMEOUT_S, GuestHost, address_with_length
 from integration.lab.vm.image import VENV, Image, get_image
+from integration.lab.vm.kept import write_places
 from integration.lab.vm.kernels import DEFAULT
 from integration.lab.vm.machine import CabledMachine
 from integration.lab.vm.qemu import Shape, VirtualMachine, is_accelerated, port_names
@@ -42,6 +43,8 @@ MANAGEMENT = IPv4Address("169.254.77.0")
 EMULATED_SLOWNESS = 10.0
 CONTROL_SOCKET = "/run/netagent/control.sock"
 HOSTS_MAX = 20
+BOOTED = "booted"
+"""The stage of a guest that has booted and has no netagent yet."""
 
 PRUNE_CONTROL = """
 systemctl stop netagent-control.service
@@ -88,38 +91,53 @@ class VmLab(Lab):
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
         write_ssh_config(self.directory, image.key)
-        self._switch_on(image)
-        guests = [self.control_shell, *(host.namespace for host in self.hosts.values())]
-        at_once(guests, lambda guest: guest.wait_up(BOOT_TIMEOUT_S))
-        for guest, vm in zip(guests, self.virtual_machines, strict=True):
-            if not vm.is_restored:
-                guest.disconnect()
-                vm.keep()
-        at_once(guests, GuestShell.set_clock)
-        at_once(guests, lambda guest: install_wheel(guest, wheel))
-        self._configure_control()
-        at_once(self.hosts.values(), GuestHost.configure)
-        self.start_control()
+        installed = _stage_of(wheel[1])
+        self._switch_on(image, (installed, BOOTED))
         self._write_down()
+        at_once(self._guests, lambda guest: self._bring_to(*guest, installed, wheel))
+        self.control_shell.forward(self.control_socket, CONTROL_SOCKET)
+        at_once(self.hosts.values(), GuestHost.connect)
+        self.start_control()
         self._start_agents()
 
-    def _switch_on(self, image: Image) -> None:
+    def _bring_to(
+        self, vm: VirtualMachine, shell: GuestShell, installed: str, wheel: tuple[str, bytes]
+    ) -> None:
+        """Have netagent installed in a guest, from whichever stage it was restored."""
+        shell.wait_up(BOOT_TIMEOUT_S)
+        if not vm.stage:
+            shell.disconnect()
+            vm.keep(BOOTED)
+        shell.set_clock()
+        if vm.stage != installed:
+            install_wheel(shell, wheel)
+            if shell is self.control_shell:
+                self._configure_control()
+            else:
+                self.hosts[shell.name].configure()
+            shell.disconnect()
+            vm.keep(installed)
+        shell.set_clock()
+
+    def _switch_on(self, image: Image, stages: Sequence[str]) -> None:
         address = underlay_address(self._underlay, CONTROL_NUMBER)
         self.control_target = f"[{address}]:{CONTROL_PORT}"
         if address.version == 4:
             self.control_target = f"{address}:{CONTROL_PORT}"
-        self.control_vm, self.control_shell = self._make_vm(image, "control", CONTROL_NUMBER)
+        self.control_vm, self.control_shell = self._make_vm(
+            image, "control", CONTROL_NUMBER, stages
+        )
         self.control = GuestDaemon(self.control_shell, "control")  # type: ignore[assignment]
         for number in range(self._host_count):
             place = FIRST_HOST_NUMBER + number
-            vm, shell = self._make_vm(image, host_name(number), place, number)
+            vm, shell = self._make_vm(image, host_name(number), place, stages, number)
             address = underlay_address(self._underlay, place)
             self.hosts[vm.shape.name] = GuestHost(
                 self.fabric, vm, shell, address, self.control_target
             )
 
     def _make_vm(
-        self, image: Image, name: str, place: int, number: int = 0
+        self, image: Image, name: str, place: int, stages: Sequence[str], number: int = 0
     ) -> tuple[VirtualMachine, GuestShell]:
         """Make a guest's cables and switch it on. place: the last number of its addresses."""
         management = str(MANAGEMENT + place + 1)
@@ -140,7 +158,7 @@ class VmLab(Lab):
         peer = ("peer", f"{management}/32")
         self.fabric.run("ip", "addr", "add", str(MANAGEMENT + 1), *peer, "dev", trunk)
         vm = VirtualMachine(self.fabric, image, shape)
-        vm.start()
+        vm.start(stages)
         return vm, GuestShell(self.fabric, name, management)
 
     def _configure_control(self) -> None:
@@ -151,7 +169,6 @@ class VmLab(Lab):
         shell.write("/etc/netagent/control.toml", settings.encode())
         install = f"{VENV}/bin/netagent systemd install control"
         shell.script(f"{install}; systemctl -q enable {self.control.unit}")
-        shell.forward(self.control_socket, CONTROL_SOCKET)
 
     def _start_agents(self) -> None:
         at_once(self.hosts.values(), lambda host: host.agent.start())
@@ -186,6 +203,10 @@ class VmLab(Lab):
             shutil.copy(log, directory)
 
     @property
+    def _guests(self) -> list[tuple[VirtualMachine, GuestShell]]:
+        return list(zip(self.virtual_machines, self._shells(), strict=True))
+
+    @property
     def virtual_machines(self) -> list[VirtualMachine]:
         """Control's first."""
         return [self.control_vm, *(host.vm for host in self.hosts.values())]
@@ -199,15 +220,23 @@ class VmLab(Lab):
 
     def _write_down(self) -> None:
         super()._write_down()
-        described = {
-            "places": {shell.name: shell.command(["true"])[:-1] for shell in self._shells()}
-        }
-        (self.directory / "vm.json").write_text(json.dumps(described, indent=2))
+        write_places(self.directory, self._shells())
 
     def _shells(self) -> list[GuestShell]:
         if not hasattr(self, "control_shell"):
             return []
         return [self.control_shell, *(host.namespace for host in self.hosts.values())]
+
+
+def _stage_of(wheel: bytes) -> str:
+    """Return what names guests in which this wheel is installed as this code does it."""
+    code = [path.read_bytes() for path in _own_files()]
+    return hashlib.sha256(b"\0".join([wheel, *code])).hexdigest()
+
+
+def _own_files() -> list[Path]:
+    here = Path(__file__).parent
+    return [path for kind in ("*.py", "guest/*") for path in sorted(here.glob(kind))]
 
 
 def resident_mib(pid: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace
 from integration.lab.vm.host import GuestHost
+from integration.lab.vm.shell import GuestShell
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
 FABRIC_END = "169.254.77.1"
@@ -26,30 +27,27 @@ class CabledMachine(Machine):
         super().__init__(namespace, path, address)
         self._number = number
         self._device = f"m{number}"
-        _make_interface(fabric, namespace, number)
-        self.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "-6", "addr", "add", f"{address}/128", "dev", "eth0", "nodad")
-        self.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")
+        make_interface(fabric, namespace, number, address)
 
     def attach(self, host: GuestHost) -> agent_pb.AttachedEndpoint:  # type: ignore[override]
         """Give the machine a cable to a host, and have its agent take it."""
-        self.plug_in(host)
+        plug_in(self.namespace, host.namespace, self._number)
         request = agent_pb.AttachRequest(machine=self.path, interface=self._device)
         endpoint = host.attach(request)
         mtu_bytes = str(host.status().mtu_bytes)
         self.run("ip", "link", "set", "eth0", "address", endpoint.mac, "mtu", mtu_bytes)
         return endpoint
 
-    def plug_in(self, host: GuestHost) -> None:
-        """Make the host's end of the cable, and have it made again whenever the host boots."""
-        far_end = host.vm.shape.management
+
+def plug_in(machine: Namespace, host: GuestShell, number: int) -> None:
+    """Make the host's end of a machine's cable, `mNUMBER`; it is made again whenever it boots."""
+    if host.address not in machine.run("bridge", "fdb", "show", "dev", "eth0").stdout:
         every = ("00:00:00:00:00:00", "dev", "eth0")
-        if far_end not in self.run("bridge", "fdb", "show", "dev", "eth0"):
-            self.run("bridge", "fdb", "append", *every, "dst", far_end)
-        host.namespace.run("lab-cable", str(self._number))
+        machine.run("bridge", "fdb", "append", *every, "dst", host.address)
+    host.run("lab-cable", str(number))
 
 
-def _make_interface(fabric: Namespace, machine: Namespace, number: int) -> None:
+def make_interface(fabric: Namespace, machine: Namespace, number: int, address: str) -> None:
     """Make a machine's interface; its packets enter the fabric, whose sockets carry them on."""
     script = f"""
 ip link add m{number} mtu 8950 type vxlan id {number} dstport {VXLAN_PORT} \
@@ -58,3 +56,6 @@ ip link set m{number} netns $1 name eth0"""
     # Without the process namespace: `netns PID` is read with the numbers of outside.
     command = ["nsenter", "-t", str(fabric.pid), "-n", "--"]
     fabric.run_outside([*command, "sh", "-ec", script, "sh", str(machine.pid)])
+    machine.run("ip", "link", "set", "eth0", "up")
+    machine.run("ip", "-6", "addr", "add", f"{address}/128", "dev", "eth0", "nodad")
+    machine.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")

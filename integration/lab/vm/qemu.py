@@ -25,7 +25,10 @@ from integration.lab.wait import wait_until
 
 MEMORY_MIB = 512
 MONITOR_S = 60
-SNAPSHOT = "ready"
+SNAPSHOT = "kept"
+SNAPSHOTS_MAX = 24
+"""About 150 MB each; a lab of three hosts has two of four machines."""
+
 TRIAL_S = 20
 TRIAL_SAYS = "lab: this accelerator works"
 # qemu64 lacks the wide registers whose emulation makes WireGuard three times as slow.
@@ -51,7 +54,7 @@ class Shape:
 
 
 class VirtualMachine:
-    """A machine. It ends with the fabric at the latest."""
+    """A machine. It ends with the fabric at the latest. stage: what it was restored from."""
 
     def __init__(self, fabric: Namespace, image: Image, shape: Shape) -> None:
         self.shape = shape
@@ -59,7 +62,7 @@ class VirtualMachine:
         self._image = image
         self._process: subprocess.Popen[str] | None = None
         self._monitor = fabric.log_dir / f"{shape.name}.qmp"
-        self.is_restored = False
+        self.stage = ""
         self._overlay = fabric.log_dir / f"{shape.name}.qcow2"
 
     @property
@@ -83,18 +86,19 @@ class VirtualMachine:
         assert self._process is not None
         return self._process.pid
 
-    @property
-    def _snapshot(self) -> Path:
-        """Where the disk of a machine of this shape is kept, with its memory after a boot."""
+    def _snapshot(self, stage: str) -> Path:
+        """Where disk and memory of a machine of this shape are kept, once it has come so far."""
         options = (*BASIC, *accelerator(self._image), *KERNEL_OPTIONS, str(MEMORY_MIB))
-        digest = hashlib.sha256(repr((self.shape, options)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(repr((self.shape, options, stage)).encode()).hexdigest()[:16]
         return self._image.directory / "snapshots" / f"{digest}.qcow2"
 
-    def start(self) -> None:
-        """Switch it on, as a snapshot if one of this shape was kept; returns at once."""
-        self.is_restored = self._snapshot.exists()
-        if self.is_restored:
-            shutil.copy(self._snapshot, self._overlay)
+    def start(self, stages: Sequence[str] = ()) -> None:
+        """Switch it on, from the first of these stages that was kept; returns at once."""
+        kept = [stage for stage in stages if self._snapshot(stage).exists()]
+        self.stage = kept[0] if kept else ""
+        if self.stage:
+            shutil.copy(self._snapshot(self.stage), self._overlay)
+            self._snapshot(self.stage).touch()
         elif not self._overlay.exists():
             create = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2")
             subprocess.run([*create, "-b", self._image.disk, self._overlay], check=True)
@@ -116,7 +120,7 @@ class VirtualMachine:
             *("-device", "virtio-blk-pci,drive=root"),
             *_card("underlay", self.underlay_port, f"02:4c:00:00:00:{shape.number:02x}"),
             *_card("trunk", self.trunk_port, f"02:4c:00:00:01:{shape.number:02x}"),
-            *(("-loadvm", SNAPSHOT) if self.is_restored else ()),
+            *(("-loadvm", SNAPSHOT) if self.stage else ()),
             log=f"qemu-{shape.name}.log",
         )
 
@@ -131,10 +135,12 @@ class VirtualMachine:
         """Press the reset button: it boots anew, without shutting down."""
         self._tell({"execute": "system_reset"})
 
-    def keep(self) -> None:
+    def keep(self, stage: str) -> None:
         """Keep it as it is now, for machines of the same shape to start from; it goes on."""
-        self._snapshot.parent.mkdir(exist_ok=True)
-        partial = self._snapshot.with_suffix(f".{self._fabric.pid}")
+        snapshot = self._snapshot(stage)
+        snapshot.parent.mkdir(exist_ok=True)
+        _make_room(snapshot.parent)
+        partial = snapshot.with_suffix(f".{self._fabric.pid}")
         save = {"command-line": f"savevm {SNAPSHOT}"}
         self._tell({"execute": "stop"})
         try:
@@ -142,7 +148,8 @@ class VirtualMachine:
             shutil.copy(self._overlay, partial)
         finally:
             self._tell({"execute": "cont"})
-        partial.rename(self._snapshot)
+        partial.rename(snapshot)
+        self.stage = stage
 
     @property
     def is_running(self) -> bool:
@@ -165,6 +172,13 @@ class VirtualMachine:
                     # What the human's monitor refuses, it returns as text.
                     if answer.get("return", "error"):
                         raise AssertionError(f"{self.shape.name}: {each}: {answer}")
+
+
+def _make_room(directory: Path) -> None:
+    """Leave the snapshots that were used last."""
+    oldest_first = sorted(directory.glob("*.qcow2"), key=lambda path: path.stat().st_mtime)
+    for snapshot in oldest_first[: -SNAPSHOTS_MAX + 1]:
+        snapshot.unlink(missing_ok=True)
 
 
 def port_names(name: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ Host *
   ServerAliveCountMax 4
   ControlMaster auto
   ControlPath {directory}/%h.ssh
-  ControlPersist 3600
+  ControlPersist yes
   StreamLocalBindUnlink yes
   Ciphers aes128-ctr
   Compression no
@@ -55,7 +55,7 @@ class GuestShell:
         self.name = name
         self.log_dir = fabric.log_dir
         self._fabric = fabric
-        self._address = address
+        self.address = address
         self._sockets: dict[Path, str] = {}
 
     @property
@@ -71,6 +71,11 @@ class GuestShell:
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the command line that runs `arguments` inside."""
         return self._fabric.command([*self._ssh(), "--", shlex.join(arguments)])
+
+    def interactive(self, words: Sequence[str]) -> list[str]:
+        """Return the command line of a shell with a terminal, or of one command."""
+        remote = [shlex.join(words)] if words else []
+        return self._fabric.command([*self._ssh(), *([] if words else ["-t"]), "--", *remote])
 
     def run(
         self, *arguments: str, check: bool = True, timeout_s: float = 60, stdin: str | None = None
@@ -134,4 +139,4 @@ class GuestShell:
         self._fabric.run(*self._ssh(), "-O", "forward", "-L", f"{local}:{remote}")
 
     def _ssh(self) -> list[str]:
-        return ["ssh", "-F", str(self.log_dir / "ssh_config"), self._address]
+        return ["ssh", "-F", str(self.log_dir / "ssh_config"), self.address]
