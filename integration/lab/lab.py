@@ -38,6 +38,7 @@ from integration.lab.kept import (
 )
 from integration.lab.machine import Machine
 from integration.lab.namespace import HOST_MOUNTS, Namespace, start_namespace
+from integration.lab.pace import PACE
 from integration.lab.process import Daemon
 from integration.lab.wait import wait_until
 from netagent.api.control.v1 import host_service_pb2 as host_pb
@@ -187,7 +188,7 @@ class Lab:
             machine.attach(self.hosts[destination])
         request = move_pb.MoveAddressRequest(machine=machine.path, destination=destination)
         stub = MoveServiceStub(self.channel)
-        return list(stub.MoveAddress(request, timeout=RPC_TIMEOUT_S))
+        return list(stub.MoveAddress(request, timeout=RPC_TIMEOUT_S * PACE.slowness))
 
     @property
     def channel(self) -> grpc.Channel:

@@ -71,4 +71,6 @@ def test_tcp_crosses_the_mesh_in_large_segments(shared: Lab) -> None:
     mean_bytes = (after.bytes - before.bytes) / (after.packets - before.packets)
     print(f"{done['mbit_per_s']:.0f} Mbit/s, {mean_bytes:.0f} bytes a packet at from_machine")
     assert done["mbit_per_s"] > 100 / PACE.slowness
-    assert mean_bytes > 2 * host.status().mtu_bytes
+    # A slow sender is seldom ahead of what carries its segments: few wait for each other.
+    merged = 2 if PACE.slowness == 1 else 1.2
+    assert mean_bytes > merged * host.status().mtu_bytes

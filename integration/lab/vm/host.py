@@ -31,13 +31,18 @@ STEP_TIMEOUT_S = 120.0
 AGENT_SOCKET = "/run/netagent/agent.sock"
 BPFFS = Path("/sys/fs/bpf")
 
-PRUNE = """
+UNPLUG = """
+for path in /sys/class/net/[mvb][0-9]*; do
+  [ -e "$path" ] && ip link del "${path##*/}" 2>/dev/null || true
+done
+rm -f /var/lib/lab-cables
+"""
+
+PRUNE = f"""
 systemctl stop netagent-agent.service
 netagent agent cleanup >/dev/null
-for path in /sys/class/net/[mvb][0-9]*; do
-  [ -e "$path" ] && ip link del "${path##*/}"
-done
-rm -rf /var/lib/netagent/agent/* /var/lib/lab-cables
+{UNPLUG}
+rm -rf /var/lib/netagent/agent/*
 systemctl reset-failed
 """
 
@@ -165,6 +170,27 @@ audit_interval_s = 10.0
     def run(self, *arguments: str, check: bool = True) -> str:
         """Run a command on the host and return its output."""
         return self.namespace.run(*arguments, check=check).stdout
+
+    def ensure_in_step(self) -> None:
+        """Start the agent if it does not run; wait until it has applied what control sends."""
+        if not self.agent.is_running:
+            self.agent.start()
+        self.wait_in_step()
+
+    def detach_all(self) -> None:
+        """Take all attachments back, and the cables."""
+        for endpoint in self.status().endpoints:
+            self.detach(endpoint.machine)
+        self.namespace.script(UNPLUG)
+
+    def wait_idle(self) -> None:
+        """Wait until the agent is in step with nothing attached and nothing to complain of."""
+
+        def is_idle() -> bool:
+            status = self.status()
+            return status.connected and not status.endpoints and not status.conditions
+
+        wait_until(f"{self.name} is idle", is_idle, STEP_TIMEOUT_S)
 
     def prune(self) -> None:
         """Leave of netagent what a host has that was never started."""

@@ -22,11 +22,11 @@ from integration.lab.fabric import (
     make_bridge,
     underlay_address,
 )
-from integration.lab.kept import remove_remains
+from integration.lab.kept import NAMES, remove_remains
 from integration.lab.lab import CONTROL_PORT, Lab, host_name
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace, child_of
-from integration.lab.pace import set_pace
+from integration.lab.pace import PACE, set_pace
 from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.host import BOOT_TIMEOUT_S, GuestHost, address_with_length
 from integration.lab.vm.image import VENV, Image, get_image
@@ -36,13 +36,18 @@ from integration.lab.vm.machine import CabledMachine
 from integration.lab.vm.qemu import Shape, VirtualMachine, is_accelerated, port_names
 from integration.lab.vm.shell import GuestShell, write_ssh_config
 from integration.lab.vm.wheel import build_wheel, install_wheel
+from netagent.api.control.v1 import machine_service_pb2 as machine_pb
+from netagent.api.control.v1 import network_service_pb2 as network_pb
+from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub
+from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 
 MANAGEMENT = IPv4Address("169.254.77.0")
 """Each guest's trunk leads to the fabric, which is .1 of these; no guest sees another's."""
 
-EMULATED_SLOWNESS = 10.0
+EMULATED_SLOWNESS = 20.0
 CONTROL_SOCKET = "/run/netagent/control.sock"
 HOSTS_MAX = 20
+RPC_TIMEOUT_S = 60.0
 BOOTED = "booted"
 """The stage of a guest that has booted and has no netagent yet."""
 
@@ -166,6 +171,8 @@ class VmLab(Lab):
         listen = f"unix://{CONTROL_SOCKET},{self.control_target}"
         shell.run("mkdir", "-p", "/etc/netagent")
         settings = f'listen = "{listen}"\ninsecure = true\n'
+        if PACE.slowness >= EMULATED_SLOWNESS:
+            settings += "prepare_bound_s = 15.0\nsettle_bound_s = 20.0\n"
         shell.write("/etc/netagent/control.toml", settings.encode())
         install = f"{VENV}/bin/netagent systemd install control"
         shell.script(f"{install}; systemctl -q enable {self.control.unit}")
@@ -174,13 +181,39 @@ class VmLab(Lab):
         at_once(self.hosts.values(), lambda host: host.agent.start())
         at_once(self.hosts.values(), GuestHost.wait_in_step)
 
-    def reset(self) -> None:
-        """Make the lab what it was after `start`: no network, no machine, new daemons."""
+    def empty(self) -> None:
+        """Leave no network and no machine; daemons that run go on, others are started.
+
+        AssertionError or RpcError when something is not as it should be: `reset` then.
+        """
+        at_once(self.hosts.values(), GuestHost.heal)
+        if not self.control.is_running:
+            self.start_control()
+        at_once(self.hosts.values(), GuestHost.ensure_in_step)
+        at_once(self.hosts.values(), GuestHost.detach_all)
+        machines = MachineServiceStub(self.channel)
+        listed = machines.ListMachines(machine_pb.ListMachinesRequest(), timeout=RPC_TIMEOUT_S)
+        for each in listed.machines:
+            request = machine_pb.DeleteMachineRequest(machine=f"{each.network}/{each.name}")
+            machines.DeleteMachine(request, timeout=RPC_TIMEOUT_S)
+        networks = NetworkServiceStub(self.channel)
+        found = networks.ListNetworks(network_pb.ListNetworksRequest(), timeout=RPC_TIMEOUT_S)
+        for network in found.networks:
+            gone = network_pb.DeleteNetworkRequest(name=network.name)
+            networks.DeleteNetwork(gone, timeout=RPC_TIMEOUT_S)
+        self._end_machines()
+        at_once(self.hosts.values(), GuestHost.wait_idle)
+
+    def _end_machines(self) -> None:
         for machine in self.machines.values():
             machine.namespace.kill()
             self._namespaces.remove(machine.namespace)
         self.machines.clear()
-        (self.directory / "names").unlink(missing_ok=True)
+        (self.directory / NAMES).unlink(missing_ok=True)
+
+    def reset(self) -> None:
+        """Make the lab what it was after `start`: no network, no machine, new daemons."""
+        self._end_machines()
         at_once(self.hosts.values(), GuestHost.prune)
         self.control_shell.script(PRUNE_CONTROL, timeout_s=180)
         self.wait_control()

@@ -7,8 +7,11 @@ after a reset; tests that leave everything as they found it get it as it is, fil
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import grpc
 
 from integration.lab.vm.lab import VmLab
 
@@ -49,11 +52,14 @@ class Pool:
     def _renew(self) -> VmLab:
         self._filled_by = None
         if self._lab is not None:
-            try:
-                self._lab.reset()
-            except AssertionError:
-                self._lab.show_logs()
-                self.stop()
+            for renew in (self._lab.empty, self._lab.reset):
+                try:
+                    renew()
+                    return self._lab
+                except (AssertionError, grpc.RpcError) as error:
+                    print(f"{renew.__name__}: {error}", file=sys.stderr)
+            self._lab.show_logs()
+            self.stop()
         if self._lab is None:
             lab = VmLab(hosts=3, kernels=self._kernels)
             lab.__enter__()
