@@ -26,7 +26,7 @@ TOOLS = {
     "netns": ("wg", "wireguard-go", "iperf3", "tcpdump", "tc"),
     "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
 }
-LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab"})
+LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
 VM_TIMEOUT_S = 1200
 """Of one test; the first of a run boots the lab, and may build the image."""
 
@@ -63,7 +63,7 @@ def _cannot_run(item: pytest.Item, backend: str) -> str:
     fixtures = LAB_FIXTURES & set(getattr(item, "fixturenames", ()))
     if backend == "vm" and not fixtures:
         return "is about namespaces of this machine"
-    if backend == "netns" and "vm_lab" in fixtures:
+    if backend == "netns" and fixtures & {"vm_lab", "vm_only"}:
         return "needs hosts with kernels of their own: --lab vm"
     return ""
 
@@ -150,6 +150,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     with Lab(hosts=3) as made:
         _fill_little(made)
         yield made
+
+
+@pytest.fixture
+def vm_only() -> None:
+    """Says of a test that makes its own lab that this has to be one of virtual machines."""
 
 
 @pytest.fixture

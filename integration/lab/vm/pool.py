@@ -36,7 +36,7 @@ class Pool:
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[VmLab]:
         """Make a lab of another shape, for the block."""
-        with VmLab(kernels=self._kernels, **options) as lab:
+        with VmLab(**{"kernels": self._kernels, **options}) as lab:
             yield lab
 
     def spoil(self) -> None:
