@@ -9,8 +9,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tc")
 int from_host(struct __sk_buff *skb)
 {
+	struct run *run = begin_run();
 	__u32 bytes = skb->len;
-	struct outcome outcome = send(skb);
+	struct outcome outcome;
 
-	return conclude(&outcome, bytes);
+	if (!run)
+		return TC_ACT_SHOT;
+	outcome = send(skb, run, PROGRAM_FROM_HOST);
+	return conclude(&outcome, run, PROGRAM_FROM_HOST, bytes);
 }

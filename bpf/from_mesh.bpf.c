@@ -14,17 +14,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define HOP_LIMIT_OFFSET 7
 
 /* The destination moved on: send the packet after it, as this host. */
-static __always_inline struct outcome forward(struct __sk_buff *skb, const struct packet *p)
+static __always_inline struct outcome forward(struct __sk_buff *skb, const struct packet *p,
+					      __be64 locator_be)
 {
-	struct location *there = bpf_map_lookup_elem(&location, &p->destination.lower_be);
 	__u8 hop_limit = p->hop_limit - 1;
 
-	if (!there)
-		return drop(DROP_DESTINATION_NOT_HERE);
 	if (p->hop_limit <= 1)
 		return drop(DROP_HOP_LIMIT);
 	if (bpf_skb_store_bytes(skb, HOP_LIMIT_OFFSET, &hop_limit, sizeof(hop_limit), 0) ||
-	    write_uppers(skb, 0, config.locator_be, there->locator_be))
+	    write_uppers(skb, 0, config.locator_be, locator_be))
 		return drop(DROP_KERNEL);
 	return pass(PASS_FORWARDED, config.mesh_ifindex);
 }
@@ -42,41 +40,57 @@ static __always_inline struct outcome deliver(struct __sk_buff *skb, const struc
 	return pass_to_endpoint(skb, PASS_FROM_MESH, to, p->destination.lower_be);
 }
 
-static __always_inline struct outcome receive(struct __sk_buff *skb)
+static __always_inline struct outcome receive(struct __sk_buff *skb, struct run *run)
 {
 	const __be64 top_be = bpf_cpu_to_be64(0xffff000000000000ULL);
+	struct location *source, *destination;
+	struct question *q = &run->question;
+	struct packet *p = &run->packet;
 	struct transition *moving;
 	enum verdict verdict;
-	struct packet p = {};
 
-	verdict = parse(skb, 0, &p); /* 1 */
+	verdict = parse(skb, 0, p); /* 1 */
 	if (verdict != VERDICT_NONE)
 		return drop(verdict);
-	if (p.destination.upper_be != config.locator_be ||
-	    (p.source.upper_be & top_be) != (config.locator_be & top_be)) /* 2 */
+	if (p->destination.upper_be != config.locator_be ||
+	    (p->source.upper_be & top_be) != (config.locator_be & top_be)) /* 2 */
 		return drop(DROP_NOT_ENCODED);
-	if (!may_speak(p.source.upper_be, p.source.lower_be, p.destination.lower_be)) /* 3 */
+	source = bpf_map_lookup_elem(&location, &p->source.lower_be);
+	if (!source || !may_speak(p->source.upper_be, source, p->source.lower_be,
+				  p->destination.lower_be)) /* 3 */
 		return drop(DROP_SOURCE_NOT_AT_SENDER);
-	if (is_link_talk(&p)) /* 4 */
+	q->source.network = network_of(p->source.lower_be);
+	q->source.identity = source->identity;
+	if (is_link_talk(p)) /* 4 */
 		return drop(DROP_NEIGHBOUR_DISCOVERY);
-	if (!is_located_at(p.destination.lower_be, config.locator_be)) { /* 5 */
-		moving = find_transition(p.destination.lower_be);
+	destination = bpf_map_lookup_elem(&location, &p->destination.lower_be); /* 5 */
+	if (!destination)
+		return drop(DROP_DESTINATION_NOT_HERE);
+	q->destination.network = network_of(p->destination.lower_be);
+	q->destination.identity = destination->identity;
+	q->destination.is_here = true;
+	if (destination->locator_be != config.locator_be) {
+		moving = find_transition(p->destination.lower_be);
 		if (moving && moving->source_be == config.locator_be)
-			return forward(skb, &p);
+			return forward(skb, p, destination->locator_be);
 		if (!moving || moving->destination_be != config.locator_be)
 			return drop(DROP_DESTINATION_NOT_HERE);
 	}
-	verdict = check_access(&p); /* 6 */
+	verdict = check_access(skb, run); /* 6 */
 	if (verdict != VERDICT_NONE)
 		return drop(verdict);
-	return deliver(skb, &p);
+	return deliver(skb, p);
 }
 
 SEC("tc")
 int from_mesh(struct __sk_buff *skb)
 {
+	struct run *run = begin_run();
 	__u32 bytes = skb->len;
-	struct outcome outcome = receive(skb);
+	struct outcome outcome;
 
-	return conclude(&outcome, bytes);
+	if (!run)
+		return TC_ACT_SHOT;
+	outcome = receive(skb, run);
+	return conclude(&outcome, run, PROGRAM_FROM_MESH, bytes);
 }

@@ -6,11 +6,12 @@
 #include "config.h"
 #include "maps.h"
 
-static __always_inline bool is_located_at(__be64 id_be, __be64 locator_be)
+/* Returns the id's location when it is at that host, else NULL. */
+static __always_inline struct location *find_at(__be64 id_be, __be64 locator_be)
 {
 	struct location *l = bpf_map_lookup_elem(&location, &id_be);
 
-	return l && l->locator_be == locator_be;
+	return l && l->locator_be == locator_be ? l : NULL;
 }
 
 /* Returns the id's transition, or NULL when it is not on the move or the entry is overdue. */
@@ -23,14 +24,15 @@ static __always_inline struct transition *find_transition(__be64 id_be)
 	return t;
 }
 
-/* Whether a packet that WireGuard took from the host of `sender_be` may carry this source and
- * destination.
+/* Whether a packet that WireGuard took from the host of `sender_be` may carry this source, which is
+ * located at `source`, and this destination.
  */
-static __always_inline bool may_speak(__be64 sender_be, __be64 source_be, __be64 destination_be)
+static __always_inline bool may_speak(__be64 sender_be, const struct location *source,
+				      __be64 source_be, __be64 destination_be)
 {
 	struct transition *t;
 
-	if (is_located_at(source_be, sender_be))
+	if (source->locator_be == sender_be)
 		return true;
 	t = find_transition(source_be);
 	if (t && (t->source_be == sender_be || t->destination_be == sender_be))

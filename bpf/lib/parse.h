@@ -27,6 +27,10 @@
 #define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
 
+#define ICMP_ECHO_REQUEST 128
+#define ICMP_ECHO_REPLY 129
+#define TCP_FLAGS_OFFSET 13
+
 /* An IPv6 address as its two halves, network byte order. */
 struct halves {
 	__be64 upper_be;
@@ -39,12 +43,14 @@ struct packet {
 	__u32 l3; /* Offset of the IPv6 header. */
 	__u32 transport; /* Offset of the transport header. */
 	__u32 end; /* Offset just past the IPv6 payload. */
-	__be16 source_port_be; /* ICMPv6 echo: the identifier, in both. */
+	__be16 source_port_be; /* ICMPv6 echo: the identifier on the side that asks, 0 on the other. */
 	__be16 destination_port_be;
+	__be32 identification_be; /* Of a fragment. */
 	__u8 hop_limit;
 	__u8 protocol; /* After the extension headers. */
 	__u8 icmp_type;
 	__u8 icmp_code;
+	__u8 tcp_flags; /* 0 when the packet ends before them. */
 	bool is_fragment;
 	bool is_later_fragment; /* Has no transport header. */
 	bool is_extended; /* Has extension headers. */
@@ -86,6 +92,7 @@ static __always_inline enum verdict walk_extension_headers(struct __sk_buff *skb
 			p->protocol = fragment.next;
 			p->transport += sizeof(fragment);
 			p->is_fragment = true;
+			p->identification_be = fragment.identification_be;
 			p->is_later_fragment = bpf_ntohs(fragment.offset_be) >> 3;
 			if (p->is_later_fragment)
 				return VERDICT_NONE;
@@ -120,6 +127,8 @@ static __always_inline enum verdict read_transport(struct __sk_buff *skb, struct
 			return DROP_MALFORMED;
 		p->source_port_be = ports_be[0];
 		p->destination_port_be = ports_be[1];
+		if (p->protocol == IPPROTO_TCP && p->transport + TCP_FLAGS_OFFSET < p->end)
+			bpf_skb_load_bytes(skb, p->transport + TCP_FLAGS_OFFSET, &p->tcp_flags, 1);
 		break;
 	case IPPROTO_ICMPV6:
 		if (p->transport + sizeof(icmp) > p->end ||
@@ -127,8 +136,10 @@ static __always_inline enum verdict read_transport(struct __sk_buff *skb, struct
 			return DROP_MALFORMED;
 		p->icmp_type = icmp.type;
 		p->icmp_code = icmp.code;
-		p->source_port_be = icmp.identifier_be;
-		p->destination_port_be = icmp.identifier_be;
+		if (icmp.type == ICMP_ECHO_REQUEST)
+			p->source_port_be = icmp.identifier_be;
+		if (icmp.type == ICMP_ECHO_REPLY)
+			p->destination_port_be = icmp.identifier_be;
 		break;
 	}
 	return VERDICT_NONE;

@@ -5,6 +5,8 @@
 #ifndef NETAGENT_SEND_H
 #define NETAGENT_SEND_H
 
+#include <linux/if_packet.h>
+
 #include "access.h"
 #include "answer.h"
 #include "config.h"
@@ -12,6 +14,8 @@
 #include "outcome.h"
 #include "parse.h"
 #include "rewrite.h"
+
+#define AF_INET6 10
 
 static __always_inline bool is_off_link(const struct packet *p)
 {
@@ -81,45 +85,106 @@ static __always_inline struct outcome deliver(struct __sk_buff *skb, const struc
 	return pass_to_endpoint(skb, PASS_TO_LOCAL_MACHINE, to, p->destination.lower_be);
 }
 
-static __always_inline struct outcome send(struct __sk_buff *skb)
+/* 9: what a machine sends outside goes to the host's stack, if that would forward it. */
+static __always_inline struct outcome send_outside(struct __sk_buff *skb, struct run *run)
 {
-	struct packet p = {};
+	struct question *q = &run->question;
+	struct packet *p = &run->packet;
+	struct bpf_fib_lookup route = { .family = AF_INET6, .ifindex = skb->ifindex };
+	enum verdict verdict;
+	long found;
+
+	q->destination.network = NETWORK_OUTSIDE;
+	q->destination.address = p->destination;
+	verdict = check_access(skb, run);
+	if (verdict != VERDICT_NONE)
+		return drop(verdict);
+	__builtin_memcpy(route.ipv6_src, &p->source, sizeof(route.ipv6_src));
+	__builtin_memcpy(route.ipv6_dst, &p->destination, sizeof(route.ipv6_dst));
+	found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
+	/* What does not fit, the stack answers itself, as it asks for a neighbour itself. */
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    found != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return drop(DROP_OUTSIDE);
+	if (bpf_skb_change_type(skb, PACKET_HOST))
+		return drop(DROP_KERNEL);
+	return pass(PASS_TO_OUTSIDE, 0);
+}
+
+/* Who sends: an endpoint of this host (6 to 8), or what the host forwards from outside. */
+static __always_inline enum verdict find_sender(struct __sk_buff *skb, const struct packet *p,
+						enum program program, struct question *q)
+{
+	struct location *here;
+	enum verdict verdict;
+
+	if (program == PROGRAM_FROM_HOST && p->source.upper_be != config.prefix_be) {
+		q->source.network = NETWORK_OUTSIDE;
+		q->source.address = p->source;
+		return p->destination.upper_be == config.prefix_be ? VERDICT_NONE : DROP_OUTSIDE;
+	}
+	verdict = check_source(skb, p);
+	if (verdict != VERDICT_NONE)
+		return verdict;
+	here = find_at(p->source.lower_be, config.locator_be);
+	if (!here)
+		return DROP_NOT_LOCATED_HERE;
+	q->source.network = network_of(p->source.lower_be);
+	q->source.identity = here->identity;
+	q->source.is_here = true;
+	return VERDICT_NONE;
+}
+
+static __always_inline struct outcome send(struct __sk_buff *skb, struct run *run,
+					   enum program program)
+{
+	struct question *q = &run->question;
+	struct packet *p = &run->packet;
 	struct location *there;
 	enum verdict verdict;
+	__be64 locator_be;
 
 	if (skb->vlan_present || skb->protocol != bpf_htons(ETH_P_IPV6)) /* 1 */
 		return drop(DROP_NOT_IPV6);
-	verdict = parse(skb, ETH_HLEN, &p); /* 2, 3 */
+	verdict = parse(skb, ETH_HLEN, p); /* 2, 3 */
 	if (verdict != VERDICT_NONE)
 		return drop(verdict);
-	if (asks_for_gateway(skb, &p)) { /* 4 */
-		if (answer_solicitation(skb, &p))
+	if (asks_for_gateway(skb, p)) { /* 4 */
+		if (answer_solicitation(skb, p))
 			return drop(DROP_KERNEL);
 		skb->mark = MARK_DECIDED;
 		return pass(PASS_NEIGHBOUR_ANSWERED, skb->ifindex);
 	}
-	if (!is_off_link(&p)) /* 5 */
+	if (!is_off_link(p)) /* 5 */
 		return drop(DROP_LINK_LOCAL);
-	verdict = check_source(skb, &p); /* 6, 7 */
+	verdict = find_sender(skb, p, program, q); /* 6, 7, 8 */
 	if (verdict != VERDICT_NONE)
 		return drop(verdict);
-	if (!is_located_at(p.source.lower_be, config.locator_be)) /* 8 */
-		return drop(DROP_NOT_LOCATED_HERE);
-	if (p.destination.upper_be != config.prefix_be) /* 9 */
-		return drop(DROP_OUTSIDE);
-	if (is_link_talk(&p)) /* 10 */
+	if (p->destination.upper_be != config.prefix_be) { /* 9 */
+		if (program == PROGRAM_FROM_HOST)
+			return drop(DROP_OUTSIDE);
+		return send_outside(skb, run);
+	}
+	if (is_link_talk(p)) /* 10 */
 		return drop(DROP_NEIGHBOUR_DISCOVERY);
-	there = bpf_map_lookup_elem(&location, &p.destination.lower_be);
-	if (!there) /* 11 */
-		return drop(DROP_UNKNOWN_DESTINATION);
-	verdict = check_access(&p); /* 12 */
+	there = bpf_map_lookup_elem(&location, &p->destination.lower_be);
+	if (!there) /* 11, and 6 */
+		return drop(q->source.network == NETWORK_OUTSIDE ? DROP_OUTSIDE
+								 : DROP_UNKNOWN_DESTINATION);
+	locator_be = there->locator_be;
+	q->destination.network = network_of(p->destination.lower_be);
+	q->destination.identity = there->identity;
+	q->destination.is_here = locator_be == config.locator_be;
+	if (q->source.network == NETWORK_OUTSIDE && !q->destination.is_here) /* 6 */
+		return drop(DROP_OUTSIDE);
+	verdict = check_access(skb, run); /* 12 */
 	if (verdict != VERDICT_NONE)
 		return drop(verdict);
-	if (wire_bytes(skb, &p) > config.mtu_bytes) /* 13 */
-		return too_big(skb, &p);
-	if (there->locator_be == config.locator_be) /* 14 */
-		return deliver(skb, &p);
-	if (write_uppers(skb, ETH_HLEN, config.locator_be, there->locator_be)) /* 15 */
+	if (wire_bytes(skb, p) > config.mtu_bytes) /* 13 */
+		return too_big(skb, p);
+	if (locator_be == config.locator_be) /* 14 */
+		return deliver(skb, p);
+	if (write_uppers(skb, ETH_HLEN, config.locator_be, locator_be)) /* 15 */
 		return drop(DROP_KERNEL);
 	return pass(PASS_TO_MESH, config.mesh_ifindex);
 }

@@ -11,9 +11,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from hatch_build import MULTIARCH
+from integration.bench.compile import EMPTY, compile_program
 from integration.bench.figures import Spread, spread
 from integration.bench.throughput import PORT, serve_iperf
 from integration.lab.lab import Lab
@@ -22,8 +21,6 @@ from integration.lab.namespace import Namespace
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.dataplane import libbpf
 from netagent.dataplane.datapath import PROGRAMS
-
-EMPTY = "empty"
 
 _RATE_MBIT = 8
 _BYTES = 64
@@ -65,11 +62,8 @@ def _attach_as_tap(lab: Lab, machine: Machine) -> None:
 
 
 def _attach_empty(machine: Machine) -> None:
-    """Compile the empty program and run it on everything that the machine sends."""
-    source = Path(__file__).with_name("empty.bpf.c")
-    target = machine.namespace.log_dir / "empty.bpf.o"
-    flags = ["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Werror", f"-I{MULTIARCH}"]
-    subprocess.run(["clang", *flags, "-c", str(source), "-o", str(target)], check=True)
+    """Run the empty program on everything that the machine sends."""
+    target = compile_program(EMPTY, machine.namespace.log_dir)
     machine.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
     attach = ["tc", "filter", "add", "dev", "eth0", "egress", "bpf", "direct-action"]
     machine.run(*attach, "object-file", str(target), "section", "tc")

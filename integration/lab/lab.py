@@ -174,6 +174,15 @@ class Lab:
     def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
         return Machine(namespace, path, address)
 
+    def namespace(self, name: str) -> Namespace:
+        """Start a namespace that has nothing to do with the fleet; it ends with the lab."""
+        return self._start_namespace(name)
+
+    def relabel(self, machine: Machine, labels: Mapping[str, str]) -> None:
+        """Replace a machine's labels."""
+        request = machine_pb.UpdateMachineLabelsRequest(machine=machine.path, labels=labels)
+        MachineServiceStub(self.channel).UpdateMachineLabels(request, timeout=RPC_TIMEOUT_S)
+
     def locate(self, machine: Machine) -> str:
         """Return the name of the host on which control has the machine."""
         request = machine_pb.GetMachineRequest(machine=machine.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from integration.lab.host import Host
+from netagent.dataplane.abi import pin_directory
 from netagent.dataplane.tables import ENDPOINT, LOCATION, TRANSITION, Layout, Table
 from netagent.model.addresses import Locator, StableId
 
@@ -20,7 +21,7 @@ __all__ = ["ENDPOINT", "LOCATION", "TRANSITION", "id_of", "locator_of", "pinned"
 
 def pinned(host: Host) -> Path:
     """Return a host's pin directory as this process sees it."""
-    return Path(f"/proc/{host.namespace.pid}/root/sys/fs/bpf/netagent/v1")
+    return pin_directory(Path(f"/proc/{host.namespace.pid}/root/sys/fs/bpf"))
 
 
 @contextlib.contextmanager

@@ -40,10 +40,10 @@ def test_services_of_a_host_are_closed_to_machines(shared: Lab, machine: str) ->
     host, source = (place_of(owner) for owner in _pair(shared, machine))
     at = shared.hosts[shared.locate(shared.machines[machine])]
     assert can_talk(host, source)
-    before = at.counters().get("drop_host_closed", 0)
+    before = at.counters().get("drop_denied_egress", 0)
 
     with listening(host, 7100):
         assert connect(source, host, 7100) == "silent"
         assert not pings(source, host.address)
 
-    assert at.counters()["drop_host_closed"] - before >= 2
+    assert at.counters()["drop_denied_egress"] - before >= 2

@@ -19,8 +19,8 @@ from integration.scenarios.traffic import (
 
 INSIDE = [("shop/web-1", "shop/web-2"), ("shop/web-1", "shop/db-1"), ("shop/db-1", "shop/web-2")]
 ACROSS = [
-    pytest.param("shop/web-1", "lab/ops-1", "drop_isolated", id="both-on-one-host"),
-    pytest.param("shop/web-1", "lab/ops-2", "drop_isolated", id="host-knows-both-networks"),
+    pytest.param("shop/web-1", "lab/ops-1", "drop_denied_egress", id="both-on-one-host"),
+    pytest.param("shop/web-1", "lab/ops-2", "drop_denied_egress", id="host-knows-both-networks"),
     pytest.param("shop/db-1", "lab/ops-2", "drop_unknown_destination", id="host-knows-one-network"),
 ]
 

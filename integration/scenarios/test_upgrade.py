@@ -13,6 +13,7 @@ from integration.lab.probe import probing
 from integration.lab.stream import streaming
 from integration.scenarios.kernel import ENDPOINT, LOCATION, TRANSITION, table
 from integration.scenarios.traffic import place_of
+from netagent.dataplane.abi import pin_directory
 
 
 def _make_release(directory: Path) -> Path:
@@ -68,7 +69,7 @@ def test_programs_are_exchanged_without_losing_a_packet(lab: Lab, tmp_path: Path
     for host, old in zip(hosts, old_programs, strict=True):
         assert len(_programs(host)) == len(old)
         assert not _programs(host) & old
-        pinned = host.run("ls", "/sys/fs/bpf/netagent/v1/programs").split()
+        pinned = host.run("ls", str(pin_directory(Path("/sys/fs/bpf")) / "programs")).split()
         assert {f"netagent/{name}" for name in pinned} >= _programs(host)
         assert not {f"netagent/{name}" for name in pinned} & old
     assert [_maps(host) for host in hosts] == old_maps

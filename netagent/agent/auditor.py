@@ -97,11 +97,14 @@ class Auditor:
         return await self._worker.run(self._engine.reconcile)
 
     async def _look(self) -> Reconciled:
-        """Compare everything, and let commits go first while the large table is read."""
-        done = await self._worker.run(self._engine.reconcile, with_locations=False)
+        """Compare everything, and let commits go first while what is large is read."""
+        done = await self._worker.run(self._engine.reconcile, with_large=False)
+        intent = await self._worker.run(self._engine.policy_intent)
+        networks = await asyncio.to_thread(self._engine.find_policy_suspects, intent)
+        mended = await self._worker.run(self._engine.mend_policies, networks)
         desired = await self._worker.run(self._engine.desired_locations)
         suspects = await asyncio.to_thread(self._engine.find_suspects, desired)
-        mended = await self._worker.run(self._engine.mend_locations, suspects)
+        mended += await self._worker.run(self._engine.mend_locations, suspects)
         return Reconciled(done.writes + mended, done.missing)
 
     async def _check_peers(self) -> None:

@@ -33,6 +33,7 @@ class Code(Enum):
     NO_HANDSHAKE = "no_handshake"
     ENDPOINT_MISSING = "endpoint_missing"
     REPLICA_FAILING = "replica_failing"
+    FLOWS_UNREADABLE = "flows_unreadable"
 
     @property
     def severity(self) -> Severity:

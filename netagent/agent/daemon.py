@@ -21,19 +21,28 @@ from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
 from netagent.agent.engine import Engine
 from netagent.agent.facts import EndpointStatus, OwnHost
+from netagent.agent.flow_log import FlowLog
+from netagent.agent.flow_names import FlowNames
+from netagent.agent.flow_service import counters_to_message
+from netagent.agent.flow_watch import FlowWatch
 from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
+from netagent.agent.policy_status import describe_policies, measure_maps
 from netagent.agent.replica import Replica
+from netagent.agent.respondent import Respondent
 from netagent.agent.service import AgentService, AgentStatus
 from netagent.agent.state_lock import hold_state_lock
 from netagent.agent.sync import ControlClient
 from netagent.agent.worker import Worker
+from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.links import Links
 from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
 from netagent.model.errors import DataplaneError
+from netagent.reconcile.held_policies import HeldPolicies
+from netagent.reconcile.policy_audit import PolicyIntent
 from netagent.systemd.notify import find_supervisor
 
 log = logging.getLogger(__name__)
@@ -100,8 +109,12 @@ class Agent:
         self._intake = Intake(
             self._engine, kernel_worker, replica, replica_worker, self._auditor, self._conditions
         )
+        self._policies = kernel.datapath.policies
+        self._events = kernel.datapath.events
+        self._flows = FlowLog()
+        self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
         self._control = ControlClient(
-            config, public_key, self._intake, self._conditions, random.random
+            config, public_key, self._intake, self._respondent, self._conditions, random.random
         )
         # A handle of its own: status must not make a commit wait for `wg`.
         self._observer = Mesh(config.mesh_interface, config.private_key)
@@ -109,13 +122,17 @@ class Agent:
     async def run(self) -> None:
         """Run until `stop`."""
         attacher = Attacher(self._config, self._engine, self._worker, self._intake, self._control)
-        service = AgentService(attacher, self._read_endpoints, self._read_status)
+        service = AgentService(
+            attacher, self._read_endpoints, self._read_status, self._flows, self._read_counters
+        )
         supervisor = find_supervisor(os.environ)
         await self._intake.restore()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
+                group.create_task(self._respondent.run(), name="answers"),
+                group.create_task(self._watch_flows(), name="flows"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
                 # Alive is an agent whose kernel thread takes work, too.
                 group.create_task(
@@ -127,6 +144,7 @@ class Agent:
                 supervisor.ready()
                 await self._stopping.wait()
                 supervisor.stopping()
+                self._flows.close()
             for task in tasks:
                 task.cancel()
         await self._drain()
@@ -150,6 +168,18 @@ class Agent:
         if self._engine.concerns(event.name, is_gone=event.is_gone):
             self._auditor.request(expects_writes=False)
 
+    async def _watch_flows(self) -> None:
+        fleet = (await self._intake.wait_until_placed()).fleet
+
+        def names() -> FlowNames:
+            return FlowNames(fleet, self._engine.view, time.time_ns() - read_boottime_ns())
+
+        await FlowWatch(self._events, self._flows, names, self._conditions).run()
+
+    async def _read_counters(self, network: str) -> pb.ListRuleCountersResponse:
+        counters = await asyncio.to_thread(self._policies.rule_counters)
+        return counters_to_message(counters, self._engine.view, network)
+
     async def _read_endpoints(self) -> tuple[OwnHost | None, tuple[EndpointStatus, ...]]:
         if self._intake.own is None:
             return None, ()
@@ -158,6 +188,7 @@ class Agent:
     async def _read_status(self) -> AgentStatus:
         engine = await self._worker.run(self._engine.status)
         hosts = await self._worker.run(self._engine.hosts_by_key)
+        intent = await self._worker.run(self._read_policies)
         return AgentStatus(
             name=self._config.name,
             engine=engine,
@@ -167,7 +198,15 @@ class Agent:
             hosts=hosts,
             conditions=tuple(self._conditions.active()),
             drift_mended=self._auditor.drift_mended,
+            policies=await asyncio.to_thread(describe_policies, intent.desired),
+            policy_maps=await asyncio.to_thread(measure_maps, intent.believed, self._policies.room),
         )
+
+    def _read_policies(self) -> PolicyIntent:
+        try:
+            return self._engine.policy_intent()
+        except DataplaneError:
+            return PolicyIntent({}, HeldPolicies(), is_whole=False)  # reconcile_failing says so
 
     def _observe_peers(self) -> list[PeerStatus]:
         try:

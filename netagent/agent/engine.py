@@ -8,6 +8,8 @@ auditor runs.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
 from netagent.agent.config import AgentConfig
 from netagent.agent.facts import (
@@ -29,7 +31,7 @@ from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
 from netagent.reconcile.handshakes import Handshakes
-from netagent.reconcile.operations import EndpointBinding
+from netagent.reconcile.operations import EndpointBinding, Operation, order
 from netagent.reconcile.plan import (
     ObservedTables,
     Tables,
@@ -37,6 +39,11 @@ from netagent.reconcile.plan import (
     find_differing,
     plan_changes,
     plan_tables,
+)
+from netagent.reconcile.policy_audit import (
+    PolicyIntent,
+    find_differing_policies,
+    plan_held_policies,
 )
 from netagent.reconcile.view import Delta, View
 
@@ -91,6 +98,7 @@ class Engine:
         delta = plan_delta(self.view, batch)
         attached = set(self.interfaces.attached)
         check_capacity(self.view, delta, len(attached) + 1, self._kernel.capacities())
+        self._check_policies(delta)
         operations = plan_changes(self.view, delta, own.host.name, own.host.locator, attached)
         departed = find_departed(self.view, delta, own.host.locator, attached)
         self.view.apply(delta)
@@ -103,12 +111,12 @@ class Engine:
         self.applied_revision = self.view.revision
         return self.interfaces.trouble != trouble
 
-    def reconcile(self, *, with_locations: bool = True) -> Reconciled:
+    def reconcile(self, *, with_large: bool = True) -> Reconciled:
         """Bring links, programs, peers and tables in step with intent; a second run writes nothing.
 
-        with_locations: whether to compare the one table that may be large as well; without, see
-        mend_locations. DataplaneError at the first thing that fails, save where that is one
-        machine's; what came before it stays.
+        with_large: whether to compare what may be large as well, locations and policies; without,
+        see mend_locations and mend_policies. DataplaneError at the first thing that fails, save
+        where that is one machine's; what came before it stays.
         """
         own = self._require_own()
         before = self._kernel.writes
@@ -116,7 +124,7 @@ class Engine:
         is_new = self._ensure_mesh(own)
         bindings = self._ensure_interfaces(own)
         self._ensure_peers(own, is_new=is_new)
-        self._ensure_tables(bindings, with_locations=with_locations)
+        self._ensure_tables(bindings, with_large=with_large)
         for stable_id in sorted(self.interfaces.attached.keys() & bindings):
             if not self._is_leaving(stable_id):
                 with self.interfaces.bearing(stable_id):
@@ -128,7 +136,7 @@ class Engine:
             if machine.machine in missing
         }
         self._kernel.datapath.prune()
-        if with_locations:
+        if with_large:
             self.applied_revision = self.view.revision
         return Reconciled(self._kernel.writes - before, missing)
 
@@ -151,6 +159,27 @@ class Engine:
         desired = {i: row for i in suspects if (row := self.view.location(i)) is not None}
         observed = {i: row for i in suspects if (row := table.get(i)) is not None}
         self._apply_tables(Tables(locations=desired), ObservedTables(locations=observed))
+        return self._kernel.writes - before
+
+    def policy_intent(self) -> PolicyIntent:
+        """Return what policies there should be now, and what is believed to be in the kernel."""
+        desired = {number: held.compiled for number, held in self.view.policies.items()}
+        return PolicyIntent(desired, self._kernel.datapath.policies.held(), self._is_whole)
+
+    def find_policy_suspects(self, intent: PolicyIntent) -> tuple[int, ...]:
+        """Return the networks whose policy in the kernel is not as intended, ascending.
+
+        Any thread may call, as find_suspects.
+        """
+        policies = self._kernel.datapath.policies
+        return find_differing_policies(intent, policies.observe(), policies.room)
+
+    def mend_policies(self, suspects: tuple[int, ...]) -> int:
+        """Read the kernel again if there are suspects, mend what is wrong; return rows written."""
+        before = self._kernel.writes
+        if suspects:
+            self._kernel.apply(self._plan_policies(), self.interfaces)
+            self._kernel.settle_generation()
         return self._kernel.writes - before
 
     def attach(self, machine: AttachedMachine) -> EndpointStatus:
@@ -218,14 +247,18 @@ class Engine:
             self.view.location(stable_id), self.view.transition(stable_id), own.host.locator
         )
 
-    def position(self) -> tuple[int, tuple[int, ...]]:
-        """Return the newest revision that the kernel holds, and the networks held."""
-        return self.applied_revision, tuple(sorted(self.view.networks))
+    def position(self) -> tuple[int, tuple[int, ...], dict[int, bytes]]:
+        """Return the newest revision that the kernel holds, the networks and the policies held.
 
-    def take_unwritten(self) -> list[Delta]:
-        """Hand over the deltas that the replica does not hold yet."""
-        taken, self.unwritten = self.unwritten, []
-        return taken
+        Policies: network number to what control calls the content.
+        """
+        policies = {number: held.content for number, held in self.view.policies.items()}
+        return self.applied_revision, tuple(sorted(self.view.networks)), policies
+
+    def hand_over_unwritten(self, receiver: list[Delta]) -> None:
+        """Append the deltas that the replica does not hold yet, so that none is lost on the way."""
+        receiver += self.unwritten
+        self.unwritten = []
 
     def endpoints(self) -> tuple[EndpointStatus, ...]:
         """Return every attachment, by machine."""
@@ -350,15 +383,19 @@ class Engine:
             self._kernel.ensure_peers(hosts, is_new=is_new)
 
     def _ensure_tables(
-        self, bindings: dict[StableId, EndpointBinding], *, with_locations: bool
+        self, bindings: dict[StableId, EndpointBinding], *, with_large: bool
     ) -> None:
-        locations = self.view.locations() if with_locations else {}
+        locations = self.view.locations() if with_large else {}
         self._apply_tables(
             Tables(locations, self.view.transitions(), bindings),
-            self._kernel.observe(with_locations=with_locations),
+            self._kernel.observe(with_locations=with_large),
+            self._plan_policies() if with_large else (),
         )
+        self._kernel.settle_generation()
 
-    def _apply_tables(self, desired: Tables, observed: ObservedTables) -> None:
+    def _apply_tables(
+        self, desired: Tables, observed: ObservedTables, policies: tuple[Operation, ...] = ()
+    ) -> None:
         operations = plan_tables(
             desired,
             observed,
@@ -366,4 +403,16 @@ class Engine:
             now_ns=self._kernel.boottime_ns(),
             refresh_below_ns=REFRESH_BELOW_NS,
         )
-        self._kernel.apply(operations, self.interfaces)
+        self._kernel.apply(order((*operations, *policies)), self.interfaces)
+
+    def _plan_policies(self) -> tuple[Operation, ...]:
+        """Plan from what the kernel holds in truth, whatever was believed."""
+        self._kernel.datapath.policies.forget()
+        intent = self.policy_intent()
+        return plan_held_policies(intent, intent.believed)
+
+    def _check_policies(self, delta: Delta) -> None:
+        if delta.policies:
+            # A kernel that cannot be read now will say so again when it is written.
+            with suppress(DataplaneError):
+                self._kernel.check_policies(held.compiled for held in delta.policies.values())

@@ -6,6 +6,7 @@ moved away are undone, and the replica is written.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import time
@@ -53,6 +54,7 @@ class Intake:
         self._auditor = auditor
         self._conditions = conditions
         self._own: OwnHost | None = None
+        self._placed = asyncio.Event()
         self._unwritten: list[Delta] = []
         self._detached: set[StableId] = set()
 
@@ -72,6 +74,12 @@ class Intake:
                 )
         raise UnavailableError("this host is not registered yet: control cannot be reached")
 
+    async def wait_until_placed(self) -> OwnHost:
+        """Return who this host is, once that is known."""
+        await self._placed.wait()
+        assert self._own is not None
+        return self._own
+
     async def restore(self) -> None:
         """Start from the replica."""
         held = await self._replica_worker.run(self._replica.read)
@@ -80,10 +88,11 @@ class Intake:
         await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
         await self._take_place(held.own)
         log.info(
-            "started from the replica revision=%d hosts=%d locations=%d attachments=%d",
+            "started from the replica revision=%d hosts=%d locations=%d policies=%d attachments=%d",
             held.view.revision,
             len(held.view.hosts),
             held.view.count_locations(),
+            len(held.view.policies),
             len(held.attached),
         )
 
@@ -140,13 +149,14 @@ class Intake:
             self._auditor.request(expects_writes=True)
         else:
             self._detached.update(retired)
-        self._unwritten += await self._kernel_worker.run(self._engine.take_unwritten)
+        # Into our own list on that thread: a stop may come while we wait for it.
+        await self._kernel_worker.run(self._engine.hand_over_unwritten, self._unwritten)
         await self._flush()
 
-    async def position(self) -> tuple[str, int, tuple[int, ...]]:
-        """Return (fleet id or empty, newest revision applied, networks held)."""
-        revision, networks = await self._kernel_worker.run(self._engine.position)
-        return self._own.fleet.fleet_id if self._own else "", revision, networks
+    async def position(self) -> tuple[str, int, tuple[int, ...], dict[int, bytes]]:
+        """Return (fleet id or empty, newest revision applied, networks held, policies held)."""
+        held = await self._kernel_worker.run(self._engine.position)
+        return self._own.fleet.fleet_id if self._own else "", *held
 
     async def keep(self, machine: AttachedMachine) -> AttachedMachine:
         """Record an attachment before it is made, so that a crash in between leaves no orphan.
@@ -166,6 +176,7 @@ class Intake:
 
     async def _take_place(self, own: OwnHost) -> None:
         self._own = own
+        self._placed.set()
         await self._kernel_worker.run(self._engine.take_place, own)
         self._auditor.request(expects_writes=True)
 

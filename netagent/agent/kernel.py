@@ -7,28 +7,36 @@ restart ends with the count it began with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 
 from netagent.agent.ports import DatapathPort, LinksPort, MeshPort, RoutesPort
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.wireguard import PeerConfig
 from netagent.model.addresses import StableId, locator_network
+from netagent.model.errors import DataplaneError, ExhaustedError
 from netagent.model.fleet import Host, Transition
+from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.delta import Capacities
 from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
     Prepare,
+    RaiseGeneration,
     Release,
     RemoveEndpoints,
     RemoveLocations,
+    RemovePolicies,
     RemoveTransitions,
     SetEndpoints,
     SetLocations,
     SetPeers,
+    SetPolicies,
     SetTransitions,
 )
 from netagent.reconcile.plan import HeldTransition, ObservedTables
+from netagent.reconcile.policy_plan import plan_policy
 
 TRANSITION_LIFETIME_NS = 60_000_000_000
 """How long a transition holds when nobody refreshes it."""
@@ -38,7 +46,9 @@ class Kernel:
     """The three handles of the data path. Every method runs on the thread that owns them.
 
     boottime_ns: reads CLOCK_BOOTTIME. writes: rows, filters, links and peer lists written so far;
-    a deadline that is only moved on does not count.
+    a deadline that is only moved on does not count, nor does the generation.
+    is_generation_due: whether flows may have been judged by what is no longer so; at first nobody
+    knows what the last agent left undone.
     """
 
     def __init__(
@@ -53,6 +63,7 @@ class Kernel:
         self.mesh = mesh
         self.boottime_ns = boottime_ns
         self.writes = 0
+        self.is_generation_due = True
 
     def close(self) -> None:
         """Let go of the handles; what is attached stays attached."""
@@ -87,9 +98,35 @@ class Kernel:
         """Apply operations in the order given; DataplaneError at the first that fails.
 
         A machine whose way out cannot be changed is noted by `routes`, and the others go on.
+        Whatever fails, what is in force by then holds for known flows too.
         """
-        for operation in operations:
-            self._apply(operation, routes)
+        operations = tuple(operations)
+        self.is_generation_due |= any(isinstance(one, RaiseGeneration) for one in operations)
+        try:
+            for operation in operations:
+                self._apply(operation, routes)
+        except DataplaneError:
+            if self.is_generation_due:
+                # It stays due: what is still to come may change verdicts again.
+                with suppress(DataplaneError):
+                    self.datapath.policies.raise_generation()
+            raise
+
+    def settle_generation(self) -> None:
+        """Raise the generation if that is due: after a failure had come in between, or a start."""
+        if self.is_generation_due:
+            self.datapath.policies.raise_generation()
+            self.is_generation_due = False
+
+    def check_policies(self, policies: Iterable[CompiledPolicy]) -> None:
+        """Raise ExhaustedError, before anything is written, when these do not fit one by one.
+
+        Beside what is in force, which stays until its successor is complete.
+        """
+        room = self.datapath.policies.room
+        held = self.datapath.policies.held()
+        for compiled in policies:
+            held = plan_policy(held, compiled, room).after
 
     def observe_endpoint(self, stable_id: StableId) -> EndpointBinding | None:
         """Read one row of the endpoint table."""
@@ -140,12 +177,30 @@ class Kernel:
             case RemoveLocations(ids=ids):
                 datapath.location.delete(ids)
                 self.writes += len(ids)
+            case SetPolicies(policies=policies):
+                for compiled in policies:
+                    self._change_policies(partial(datapath.policies.apply, compiled))
+            case RemovePolicies(networks=networks):
+                for network in networks:
+                    self._change_policies(partial(datapath.policies.drop, network))
+            case RaiseGeneration():
+                self.settle_generation()
             case RemoveTransitions(ids=ids):
                 datapath.transition.delete(ids)
                 self.writes += len(ids)
             case RemoveEndpoints(ids=ids):
                 datapath.endpoint.delete(ids)
                 self.writes += len(ids)
+
+    def _change_policies(self, change: Callable[[], int]) -> None:
+        was_due, self.is_generation_due = self.is_generation_due, True
+        try:
+            rows = change()
+        except ExhaustedError as error:
+            # Checked before; so it holds what we did not write, or a failure has left too much.
+            raise DataplaneError("write", "the maps of policies", str(error)) from error
+        self.writes += rows
+        self.is_generation_due = was_due or rows > 0
 
     def _with_deadline(
         self, rows: Iterable[tuple[StableId, Transition]]

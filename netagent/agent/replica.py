@@ -16,7 +16,8 @@ from pathlib import Path
 
 from netagent.agent.attached import AttachedMachine, FormerLink
 from netagent.agent.facts import OwnHost
-from netagent.agent.replica_schema import HANDED_INTERFACES, SCHEMA, SCHEMA_VERSION
+from netagent.agent.replica_policies import read_policies, write_policies
+from netagent.agent.replica_schema import HANDED_INTERFACES, POLICIES, SCHEMA, SCHEMA_VERSION
 from netagent.model.addresses import (
     GATEWAY_MAC,
     Fleet,
@@ -75,6 +76,7 @@ class Replica:
                 f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
         database.execute(HANDED_INTERFACES)
+        database.executescript(f"BEGIN; {POLICIES} COMMIT;")
 
     def read(self) -> Held:
         """Return everything held; a view of revision 0 when nothing was written yet."""
@@ -123,6 +125,7 @@ class Replica:
             self._write_hosts(fleet, delta)
             self._write_networks(delta)
             self._write_rows(fleet, delta)
+            write_policies(self._database, delta)
             self._delete("attachments", fleet, detached)
             self._database.execute(
                 "REPLACE INTO meta VALUES ('revision', ?)", (str(delta.revision),)
@@ -199,6 +202,7 @@ class Replica:
         ):
             transition = Transition(_locator(source), _locator(destination), epoch)
             delta.transitions[_id(fleet, address)] = transition
+        delta.policies.update(read_policies(self._database))
         return delta
 
     def _read_attached(self, fleet: Fleet) -> dict[StableId, AttachedMachine]:

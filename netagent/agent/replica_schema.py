@@ -17,6 +17,54 @@ CREATE TABLE IF NOT EXISTS handed_interfaces (
 """
 """Came after the first release: made in a file of that one as well, which it does not disturb."""
 
+POLICIES = """
+CREATE TABLE IF NOT EXISTS policy (
+    network INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    content BLOB NOT NULL,
+    inside_class TEXT NOT NULL,
+    egress_class TEXT NOT NULL,
+    ingress_class TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS policy_pair (
+    network INTEGER NOT NULL,
+    direction TEXT NOT NULL,
+    source INTEGER NOT NULL,
+    destination INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    PRIMARY KEY (network, direction, source, destination)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS policy_interval (
+    network INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    protocol INTEGER NOT NULL,
+    first_port INTEGER NOT NULL,
+    last_port INTEGER NOT NULL,
+    verdict TEXT NOT NULL,
+    rule INTEGER NOT NULL,
+    audit_rule INTEGER,
+    PRIMARY KEY (network, class, protocol, first_port)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS policy_prefix (
+    network INTEGER NOT NULL,
+    prefix TEXT NOT NULL,
+    identity INTEGER NOT NULL,
+    PRIMARY KEY (network, prefix)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS policy_rule (
+    network INTEGER NOT NULL,
+    rule INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (network, rule)
+) STRICT, WITHOUT ROWID;
+"""
+"""As HANDED_INTERFACES, of the release that enforces policies."""
+
 SCHEMA = """
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from netagent.agent.attached import EndpointState
 from netagent.agent.conditions import Condition, Severity
 from netagent.agent.errors import as_status
 from netagent.agent.facts import EndpointStatus, EngineStatus, OwnHost
+from netagent.agent.flow_log import FlowLog, FlowReport
+from netagent.agent.flow_service import parse_wanted, report_to_message
+from netagent.agent.policy_status import PolicyStatus
 from netagent.agent.session import AGENT_VERSION
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.agent.v1 import agent_service_pb2_grpc
@@ -47,6 +50,8 @@ class AgentStatus:
     hosts: dict[bytes, Host]
     conditions: tuple[Condition, ...]
     drift_mended: int
+    policies: tuple[PolicyStatus, ...]
+    policy_maps: dict[str, tuple[int, int]]
 
 
 class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
@@ -57,10 +62,14 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         attacher: Attacher,
         read_endpoints: Callable[[], Awaitable[tuple[OwnHost | None, tuple[EndpointStatus, ...]]]],
         read_status: Callable[[], Awaitable[AgentStatus]],
+        flows: FlowLog,
+        read_counters: Callable[[str], Awaitable[pb.ListRuleCountersResponse]],
     ) -> None:
         self._attacher = attacher
         self._read_endpoints = read_endpoints
         self._read_status = read_status
+        self._flows = flows
+        self._read_counters = read_counters
 
     async def Attach(  # noqa: D102
         self, request: pb.AttachRequest, context: _Context
@@ -96,6 +105,26 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             return _status_to_message(await self._read_status())
         raise AssertionError("abort does not return")
 
+    async def WatchFlows(  # noqa: D102
+        self, request: pb.WatchFlowsRequest, context: _Context
+    ) -> AsyncIterator[pb.WatchFlowsResponse]:
+        async with as_status(context):
+            wanted = parse_wanted(request)
+            with self._flows.follow(wanted) as follower:
+                # So a caller knows from when on nothing escapes it, also while nothing happens.
+                await context.send_initial_metadata(())
+                for flow in self._flows.remembered(wanted):
+                    yield report_to_message(FlowReport(flow))
+                while request.follow and (report := await follower.next()) is not None:
+                    yield report_to_message(report)
+
+    async def ListRuleCounters(  # noqa: D102
+        self, request: pb.ListRuleCountersRequest, context: _Context
+    ) -> pb.ListRuleCountersResponse:
+        async with as_status(context):
+            return await self._read_counters(request.network)
+        raise AssertionError("abort does not return")
+
 
 def _endpoint_to_message(fleet: Fleet, endpoint: EndpointStatus) -> pb.AttachedEndpoint:
     machine = endpoint.attached
@@ -128,7 +157,11 @@ def _status_to_message(status: AgentStatus) -> pb.GetStatusResponse:
         ],
         maps=[
             pb.MapUsage(name=name, entries=entries, capacity=capacity)
-            for name, (entries, capacity) in sorted(engine.maps.items())
+            for name, (entries, capacity) in sorted((engine.maps | status.policy_maps).items())
+        ],
+        policies=[
+            pb.PolicyInForce(network=one.network, version=one.version, pairs=one.pairs)
+            for one in status.policies
         ],
         drift_mended=status.drift_mended,
         kernel_writes=engine.kernel_writes,

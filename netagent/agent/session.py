@@ -1,18 +1,20 @@
 """One Sync stream from the agent's side, without I/O: what to say, and what was said.
 
-Feed it every response in order; it returns the Welcome's content, a whole batch, or nothing while a
-batch is not complete. Source: proto/netagent/api/control/v1/sync_service.proto, steps 1 to 4.
+Feed it every response in order; it returns the Welcome's content, a whole batch, a question as it
+came, or nothing while a batch is not complete.
+Source: proto/netagent/api/control/v1/sync_service.proto, steps 1 to 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from netagent.agent.facts import OwnHost
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.api.convert import fleet_from_message, host_from_message
+from netagent.api.convert_policy_reading import policies_from_messages
 from netagent.api.convert_sync import locations_from_message, transitions_from_message
 from netagent.model.errors import InvalidError
 from netagent.model.fleet import Host
@@ -48,9 +50,17 @@ class SyncSession:
         self._parts: list[pb.Update] = []
 
     def hello(
-        self, host: str, fleet_id: str, revision: int, networks: Sequence[int]
+        self,
+        host: str,
+        fleet_id: str,
+        revision: int,
+        networks: Sequence[int],
+        policies: Mapping[int, bytes],
     ) -> pb.SyncRequest:
-        """Return the first message. revision: the newest applied; 0 when nothing is held."""
+        """Return the first message.
+
+        revision: the newest applied; 0 when nothing is held. policies: network number to content.
+        """
         hello = pb.Hello(
             host=host,
             agent_version=AGENT_VERSION,
@@ -58,15 +68,23 @@ class SyncSession:
             fleet_id=fleet_id,
             revision=revision,
             networks=sorted(networks),
+            policies=[
+                pb.HeldPolicy(network=network, content=content)
+                for network, content in sorted(policies.items())
+            ],
         )
         return pb.SyncRequest(hello=hello)
 
-    def receive(self, response: pb.SyncResponse) -> Welcomed | Batch | Malformed | None:
+    def receive(
+        self, response: pb.SyncResponse
+    ) -> Welcomed | Batch | Malformed | pb.Question | None:
         """Take one response. Raises InvalidError when the stream itself makes no sense."""
         if response.WhichOneof("message") == "welcome":
             return self._receive_welcome(response.welcome)
         if self._own is None:
             raise InvalidError("sync.welcome", "did not come first")
+        if response.WhichOneof("message") == "question":
+            return response.question
         self._parts.append(response.update)
         if not response.update.revision:
             return None
@@ -114,6 +132,8 @@ def read_batch(own: OwnHost, parts: Sequence[pb.Update], *, is_snapshot: bool) -
         locations=tuple(_location_change(t) for part in parts for t in part.locations),
         transitions=tuple(_transition_change(t) for part in parts for t in part.transitions),
         dropped_networks=tuple(n for part in parts for n in part.dropped_networks),
+        policies=tuple(policies_from_messages(t for part in parts for t in part.policies)),
+        dropped_policies=tuple(n for part in parts for n in part.dropped_policies),
     )
 
 

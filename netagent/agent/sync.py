@@ -17,6 +17,7 @@ from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
 from netagent.agent.facts import OwnHost
 from netagent.agent.intake import Intake
+from netagent.agent.respondent import Respondent
 from netagent.agent.session import Malformed, SyncSession, Welcomed
 from netagent.api.control.v1 import (
     host_service_pb2,
@@ -74,12 +75,14 @@ class ControlClient:
         config: AgentConfig,
         public_key: bytes,
         intake: Intake,
+        respondent: Respondent,
         conditions: Conditions,
         jitter: Callable[[], float],
     ) -> None:
         self._config = config
         self._public_key = public_key
         self._intake = intake
+        self._respondent = respondent
         self._conditions = conditions
         self._jitter = jitter
         self._reconnect = Reconnect()
@@ -128,13 +131,14 @@ class ControlClient:
         current = SyncSession()
         stub = sync_service_pb2_grpc.SyncServiceStub(channel)
         call = stub.Sync()
+        stream = _Stream(call)
         try:
             position = await self._intake.position()
-            await call.write(current.hello(self._config.name, *position))
+            await stream.write(current.hello(self._config.name, *position))
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
-                await self._handle(call, current, await _read(call))
+                await self._handle(stream, current, await stream.read())
             while True:
-                await self._handle(call, current, await _read(call))
+                await self._handle(stream, current, await stream.read())
         finally:
             call.cancel()
 
@@ -155,7 +159,7 @@ class ControlClient:
 
     async def _handle(
         self,
-        call: _SyncCall,
+        stream: _Stream,
         current: SyncSession,
         response: sync_service_pb2.SyncResponse,
     ) -> None:
@@ -164,13 +168,15 @@ class ControlClient:
                 await self._intake.register(own)
             case Malformed(revision=revision, reason=reason):
                 self._conditions.set(Code.BATCH_REJECTED, f"revision {revision}: {reason}")
-                await call.write(current.reject(revision, reason))
+                await stream.write(current.reject(revision, reason))
+            case sync_service_pb2.Question() as question:
+                await self._respondent.take(question, stream.write)
             case Batch() as batch:
                 refusal = await self._intake.take(batch)
                 if refusal is not None:
-                    await call.write(current.reject(batch.revision, refusal))
+                    await stream.write(current.reject(batch.revision, refusal))
                     return
-                await call.write(current.accept(batch.revision))
+                await stream.write(current.accept(batch.revision))
                 if self._reconnect.establish():
                     log.info("in step with control revision=%d", batch.revision)
                 self._conditions.clear(Code.CONTROL_UNREACHABLE)
@@ -189,15 +195,27 @@ class ControlClient:
         await asyncio.sleep(retry.delay_s)
 
 
-async def _read(call: _SyncCall) -> sync_service_pb2.SyncResponse:
-    response = await call.read()
-    if isinstance(response, sync_service_pb2.SyncResponse):
-        return response
-    if await call.code() is not grpc.StatusCode.OK:
-        raise grpc.aio.AioRpcError(
-            await call.code(),
-            await call.initial_metadata(),
-            await call.trailing_metadata(),
-            details=await call.details(),
-        )
-    raise ConnectionError("control closed the stream")
+class _Stream:
+    """One Sync call. Batches and answers are written by two tasks, and grpc takes one at a time."""
+
+    def __init__(self, call: _SyncCall) -> None:
+        self._call = call
+        self._writing = asyncio.Lock()
+
+    async def write(self, message: sync_service_pb2.SyncRequest) -> None:
+        async with self._writing:
+            await self._call.write(message)
+
+    async def read(self) -> sync_service_pb2.SyncResponse:
+        call = self._call
+        response = await call.read()
+        if isinstance(response, sync_service_pb2.SyncResponse):
+            return response
+        if await call.code() is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                await call.code(),
+                await call.initial_metadata(),
+                await call.trailing_metadata(),
+                details=await call.details(),
+            )
+        raise ConnectionError("control closed the stream")

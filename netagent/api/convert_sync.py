@@ -55,7 +55,7 @@ def locations_to_message(table: LocationRows) -> sync_service_pb2.LocationTable:
 
 def locations_from_message(message: sync_service_pb2.LocationTable) -> LocationRows:
     """Return location rows; InvalidError when the columns are not of equal length."""
-    _check_columns(
+    check_columns(
         "locations",
         message.ids,
         message.locators,
@@ -63,7 +63,7 @@ def locations_from_message(message: sync_service_pb2.LocationTable) -> LocationR
         message.epochs,
         message.names,
     )
-    _check_columns("locations.removed", message.removed_ids, message.removed_epochs)
+    check_columns("locations.removed", message.removed_ids, message.removed_epochs)
     rows = zip(
         message.ids,
         message.locators,
@@ -100,10 +100,8 @@ def transitions_to_message(table: TransitionRows) -> sync_service_pb2.Transition
 
 def transitions_from_message(message: sync_service_pb2.TransitionTable) -> TransitionRows:
     """Return transition rows; InvalidError when the columns are not of equal length."""
-    _check_columns(
-        "transitions", message.ids, message.sources, message.destinations, message.epochs
-    )
-    _check_columns("transitions.removed", message.removed_ids, message.removed_epochs)
+    check_columns("transitions", message.ids, message.sources, message.destinations, message.epochs)
+    check_columns("transitions.removed", message.removed_ids, message.removed_epochs)
     rows = zip(message.ids, message.sources, message.destinations, message.epochs, strict=True)
     return TransitionRows(
         network=message.network,
@@ -120,7 +118,8 @@ def _removed(ids: Sequence[int], epochs: Sequence[int]) -> list[tuple[StableId, 
     return [(StableId(stable_id), epoch) for stable_id, epoch in zip(ids, epochs, strict=True)]
 
 
-def _check_columns(field: str, *columns: Sequence[object]) -> None:
+def check_columns(field: str, *columns: Sequence[object]) -> None:
+    """Raise InvalidError with the lengths unless all columns have the same."""
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise InvalidError(field, f"columns of unequal length: {lengths}")

@@ -26,7 +26,8 @@ _COMMANDS = {
     "endpoint": Lazy("netagent.cli.endpoint", "endpoint", "Machines attached to this host."),
     "move": Lazy("netagent.cli.move", "move", "Move a machine's address to another host."),
     "moves": Lazy("netagent.cli.move", "moves", "Moves under way and past."),
-    "policy": Lazy("netagent.cli.policy", "policy", "Access policies in files; not enforced yet."),
+    "policy": Lazy("netagent.cli.policy", "policy", "Access policies: who may talk to whom."),
+    "flows": Lazy("netagent.cli.flows", "flows", "Drops and new flows on this host, with names."),
     "systemd": Lazy("netagent.cli.systemd", "systemd", "Units for the daemons."),
     "status": Lazy("netagent.cli.status", "status", "What this host's agent does and sees."),
 }
@@ -65,6 +66,8 @@ def _usage_as_failure() -> Iterator[None]:
         "netagent machine create blue/web --host a --label app=web",
         "netagent attach blue/web --netns /run/netns/web",
         "netagent move blue/web --to b",
+        "netagent policy apply blue.yaml --wait",
+        "netagent flows --follow --dropped",
         "netagent machine list --output json",
     ),
 )

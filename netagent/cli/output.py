@@ -82,3 +82,8 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number of things in words, as `1 rule` or `3 rules`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""`netagent policy`: access policies in files, read, checked, compared and explained."""
+"""`netagent policy`: access policies, written, checked, applied and explained."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ from netagent.cli.lazy import Lazy, LazyGroup
 _COMMANDS = {
     "check": Lazy("netagent.cli.policy_check", "check", "Check policy files and run their tests."),
     "diff": Lazy("netagent.cli.policy_diff", "diff", "What a new policy would open and close."),
+    "apply": Lazy("netagent.cli.policy_apply", "apply", "Put policies into force."),
+    "get": Lazy("netagent.cli.policy_versions", "get", "Print a network's policy."),
+    "list": Lazy("netagent.cli.policy_versions", "list_policies", "The policies in force."),
+    "history": Lazy("netagent.cli.policy_versions", "history", "The versions of one policy."),
+    "rollback": Lazy("netagent.cli.policy_apply", "rollback", "Apply an older version again."),
     "explain": Lazy("netagent.cli.policy_explain", "explain", "Who decides about one packet."),
+    "counters": Lazy("netagent.cli.policy_counters", "counters", "What rules decided, by rule."),
     "snapshot": Lazy("netagent.cli.policy_snapshot", "snapshot", "Print the fleet for --fleet."),
 }
 
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS)
 def policy() -> None:
-    """Write, check, compare and explain access policies; all but `snapshot` work offline.
+    """Access policies: who may talk to whom, one YAML file a network.
 
-    THIS RELEASE DOES NOT ENFORCE POLICIES: what a file says has no effect on packets yet. What is
-    enforced is the isolation between networks, and of hosts' services from machines.
+    A policy that is applied is enforced in the kernel of every host that runs machines of its
+    network; `netagent flows` shows what that drops. A network on which none was applied has the
+    built-in one: its machines talk to each other, hosts may reach them, nothing else crosses its
+    border.
 
-    The language is in docs/policy.md.
+    check, diff and explain also work offline, on files (--fleet). The language is in
+    docs/policy.md.
     """

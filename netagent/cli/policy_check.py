@@ -2,91 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 
-from netagent.cli.failures import ExitCode, printable
-from netagent.cli.options import examples, offline_options, shared
-from netagent.cli.output import print_json
+from netagent.cli.failures import ExitCode, Failure, printable
+from netagent.cli.options import CONTROL_DEFAULT, Shared, control_options, examples, shared
+from netagent.cli.output import count_noun, print_json
 from netagent.cli.policy_files import FILE, fleet_option, read_files
 from netagent.model.errors import PolicyError, Problem
+from netagent.policy.capacity import LIMITS, UNLIMITED, Usage
 from netagent.policy.check import Report, check_files
+from netagent.policy.fleet import FleetSnapshot
 from netagent.policy.fleet_file import parse_fleet
+from netagent.policy.language import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What the files are checked against.
+
+    against: `control`, `fleet` (a file), or empty for the words alone; why: then, why not more.
+    """
+
+    against: str
+    fleet: FleetSnapshot | None = None
+    others: tuple[Policy, ...] = ()
+    limits: Usage = LIMITS
+    why: str = ""
+    problems: tuple[Problem, ...] = ()
 
 
 @click.command(
     epilog=examples(
         "netagent policy check shop.yaml",
         "netagent policy check shop.yaml ops.yaml --fleet fleet.yaml",
-        "netagent policy check shop.yaml --fleet <(netagent policy snapshot) --output json",
+        "netagent policy check - --output json < shop.yaml",
     )
 )
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@fleet_option(required=False)
-@offline_options
+@fleet_option
+@control_options
 @click.pass_context
 def check(ctx: click.Context, files: tuple[Path, ...], fleet_file: Path | None) -> None:
-    """Check policy files, one network a file, and run their tests.
+    """Check policy files, one network a file, and run their tests. Changes nothing.
 
-    Every error and warning is printed as FILE:LINE:COLUMN. Without --fleet only the words are
-    checked: names, warnings about selectors, tests and figures need a fleet. A network of the fleet
-    that is not among the files has the built-in policy.
+    Every error and warning is printed as FILE:LINE:COLUMN. The files are checked together, against
+    the machines that control has and the policies in force there for other networks.
 
-    Works offline. This release checks policies and does not enforce them yet.
+    With --fleet nothing but files is read: a network that is not among them has the built-in
+    policy. Where no control is named (--control, NETAGENT_CONTROL) and none is at the default
+    place, only the words are checked, and the last line says so.
 
     Exit codes: 0 all is well (warnings may be there), 1 an error or a test that fails, 2 a file
-    that cannot be read.
+    that cannot be read, 3 the control that is named cannot be reached.
     """
-    report = _check(files, fleet_file)
-    if shared(ctx).is_json:
-        print_json(_view(report))
+    options = shared(ctx)
+    paths = files if fleet_file is None else (*files, fleet_file)
+    sources = read_files(paths)
+    basis = _ask_control(options) if fleet_file is None else _read_fleet(*sources.pop())
+    report = check_files(sources, basis.fleet, basis.others, basis.limits)
+    if basis.problems:
+        report = replace(report, problems=tuple(sorted([*report.problems, *basis.problems])))
+    if options.is_json:
+        print_json({**_view(report), "checked_against": basis.against or None})
     else:
-        for line in _lines(report, has_fleet=fleet_file is not None):
+        for line in _lines(report, basis):
             click.echo(printable(line))
     if not report.is_good:
         ctx.exit(ExitCode.FAILED)
 
 
-def _check(files: tuple[Path, ...], fleet_file: Path | None) -> Report:
-    paths = files if fleet_file is None else (*files, fleet_file)
-    sources = read_files(paths)
-    if fleet_file is None:
-        return check_files(sources)
-    name, content = sources.pop()
+def _read_fleet(name: str, content: bytes) -> _Basis:
     try:
-        fleet = parse_fleet(content, name)
+        return _Basis("fleet", parse_fleet(content, name))
     except PolicyError as error:
         # The words can be checked all the same, so that one run says all there is.
-        report = check_files(sources)
-        problems = tuple(sorted([*report.problems, *error.problems]))
-        return replace(report, problems=problems)
-    return check_files(sources, fleet)
+        return _Basis("", problems=error.problems)
 
 
-def _lines(report: Report, *, has_fleet: bool) -> list[str]:
+def _ask_control(options: Shared) -> _Basis:
+    from netagent.cli.policy_control import read_in_force
+
+    try:
+        found = read_in_force(options)
+    except Failure as error:
+        is_named = options.control != CONTROL_DEFAULT
+        if is_named or error.exit_code != ExitCode.UNREACHABLE:
+            raise
+        return _Basis("", why=error.message.partition(";")[0])
+    # No single host needs the policies of the whole fleet: control counts for each host.
+    return _Basis("control", found.fleet, found.policies, UNLIMITED)
+
+
+def _lines(report: Report, basis: _Basis) -> Iterable[str]:
     found = [(one, str(one)) for one in report.problems]
     found += [
         (one, str(replace(one, message=f"warning: {one.message}"))) for one in report.warnings
     ]
-    lines = [text for _, text in sorted(found)]
+    yield from (text for _, text in sorted(found))
+    errors, warnings = len(report.problems), count_noun(len(report.warnings), "warning")
     if not report.is_good:
-        errors, warnings = len(report.problems), len(report.warnings)
-        return [*lines, f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"]
-    rules = sum(len(policy.rules) for policy in report.policies)
-    tests = f"{_count(report.cases, 'test')} passed" if has_fleet else "no test was run"
-    lines.append(f"good: {', '.join(policy.network for policy in report.policies)}")
-    lines.append(f"{_count(rules, 'rule')}, {tests}, {_count(len(report.warnings), 'warning')}")
-    if report.usage is not None:
-        lines.append(f"needs in the kernel: {report.usage.describe()}")
-    if not has_fleet:
-        lines.append("names and tests are checked when --fleet is given")
-    return lines
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        yield f"{count_noun(errors, 'error')}, {warnings}"
+    else:
+        rules = sum(len(policy.rules) for policy in report.policies)
+        tests = f"{count_noun(report.cases, 'test')} passed" if basis.fleet else "no test was run"
+        yield f"good: {', '.join(policy.network for policy in report.policies)}"
+        yield f"{count_noun(rules, 'rule')}, {tests}, {warnings}"
+        if report.usage is not None:
+            beside = ", with the policies in force" if basis.against == "control" else ""
+            yield f"needs in the kernel{beside}: {report.usage.describe()}"
+    if basis.why:
+        yield f"names and tests are not checked, {basis.why}; --fleet FILE does without control"
 
 
 def _view(report: Report) -> dict[str, object]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from netagent.cli.failures import ExitCode, Failure
-from netagent.cli.options import examples, offline_options, shared
+from netagent.cli.options import Shared, control_options, examples, shared
 from netagent.cli.output import print_json
 from netagent.cli.policy_files import FILE, fleet_option, load_fleet, load_policies
 from netagent.model.errors import InvalidError
-from netagent.policy.book import make_rulebook
+from netagent.policy.book import Rulebook, make_rulebook
 from netagent.policy.explain import Explanation, Opinion
 from netagent.policy.explain import explain as explain_packet
 from netagent.policy.fleet import FleetSnapshot
@@ -23,11 +23,11 @@ from netagent.policy.traffic import ICMP6, TrafficTextError, format_point, parse
 
 @click.command(
     epilog=examples(
+        "netagent policy explain shop/web-1 shop/db-1 tcp/5432",
+        "netagent policy explain 2600::1 web-1 tcp/443",
+        "netagent policy explain web-1 host icmp6/echo",
+        "netagent policy explain web-1 db-1 tcp/5432 --policy shop-next.yaml",
         "netagent policy explain web-1 db-1 tcp/5432 --policy shop.yaml --fleet fleet.yaml",
-        "netagent policy explain ops/prom-1 shop/web-1 tcp/9100 --policy shop.yaml"
-        " --policy ops.yaml --fleet fleet.yaml",
-        "netagent policy explain 2600::1 shop/web-1 tcp/443 --policy shop.yaml --fleet fleet.yaml",
-        "netagent policy explain web-1 host icmp6/echo --policy shop.yaml --fleet fleet.yaml",
     )
 )
 @click.argument("source", metavar="FROM")
@@ -37,13 +37,12 @@ from netagent.policy.traffic import ICMP6, TrafficTextError, format_point, parse
     "--policy",
     "files",
     multiple=True,
-    required=True,
     type=FILE,
     metavar="FILE",
-    help="The policy of one network; may be repeated.",
+    help="As if this policy were in force; may be repeated, for other networks.",
 )
-@fleet_option(required=True)
-@offline_options
+@fleet_option
+@control_options
 @click.pass_context
 def explain(
     ctx: click.Context,
@@ -51,32 +50,51 @@ def explain(
     destination: str,
     traffic: str,
     files: tuple[Path, ...],
-    fleet_file: Path,
+    fleet_file: Path | None,
 ) -> None:
-    """Say what each end would decide about the first packet of a flow, and by which rule.
+    """Say what each end decides about the first packet of a flow, and by which rule.
 
     FROM and TO are machines (NETWORK/NAME, or NAME while only one network has it), `host`, or IPv6
-    addresses outside the fleet. PROTO/PORT is tcp/443, udp/53, sctp/3868 or icmp6/echo. A network
-    of the fleet without a file has the built-in policy; all have version 0.
+    addresses outside the fleet. PROTO/PORT is tcp/443, udp/53, sctp/3868 or icmp6/echo.
 
-    Works offline. This release explains policies and does not enforce them yet: `denied` is what
-    the files say. Exit codes: 0 whatever the verdict, 1 a file has errors, 2 a file cannot be read
-    or an argument is wrong, 4 the fleet has no such machine.
+    Without files, the hosts of both ends are asked what their kernels hold now; an end that does
+    not answer is said to. With --policy nobody is asked: it is what the machines of control and
+    the policies in force there would give with these files in their place. With --fleet too, only
+    files are read, and a network without one has the built-in policy. A file has version 0.
+
+    Exit codes: 0 whatever the verdict, 1 a file has errors or a machine is on no host, 2 a file
+    cannot be read or an argument is wrong, 3 control cannot be reached, or the verdict hangs on an
+    end that did not answer, 4 there is no such machine.
     """
-    protocol, port = _parse_point(traffic)
-    fleet = load_fleet(fleet_file)
-    policies = load_policies(files, fleet)
-    found = explain_packet(
-        make_rulebook(policies, fleet),
-        _find_party(source, "FROM", fleet),
-        _find_party(destination, "TO", fleet),
-        protocol,
-        port,
-    )
-    if shared(ctx).is_json:
+    point = _parse_point(traffic)
+    options = shared(ctx)
+    if not files:
+        if fleet_file is not None:
+            raise click.UsageError("--fleet is for files: give --policy too.")
+        from netagent.cli.policy_explain_live import explain_live
+
+        explain_live(options, source, destination, format_point(*point))
+        return
+    book = _read_book(options, files, fleet_file)
+    ends = _find_party(source, "FROM", book.fleet), _find_party(destination, "TO", book.fleet)
+    found = explain_packet(book, *ends, *point)
+    if options.is_json:
         print_json(_view(found))
     else:
         click.echo("\n".join(found.lines()))
+
+
+def _read_book(options: Shared, files: tuple[Path, ...], fleet_file: Path | None) -> Rulebook:
+    if fleet_file is not None:
+        fleet = load_fleet(fleet_file)
+        return make_rulebook(load_policies(files, fleet), fleet)
+    from netagent.cli.policy_control import read_in_force
+
+    found = read_in_force(options)
+    given = load_policies(files, found.fleet)
+    ours = {one.network for one in given}
+    versions = {name: number for name, number in found.versions.items() if name not in ours}
+    return make_rulebook(found.replaced_by(given), found.fleet, versions)
 
 
 def _parse_point(text: str) -> tuple[int, int]:
@@ -130,18 +148,21 @@ def _view(found: Explanation) -> dict[str, object]:
         "to": str(found.destination),
         "traffic": format_point(found.protocol, found.port),
         "verdict": found.verdict.name.lower(),
-        "opinions": [_opinion_view(one) for one in found.opinions],
+        "opinions": [opinion_view(one) for one in found.opinions],
     }
 
 
-def _opinion_view(opinion: Opinion) -> dict[str, object]:
+def opinion_view(opinion: Opinion, host: str | None = None) -> dict[str, object]:
+    """Return the document of what one end says. host: that was asked; None when none was."""
     decision = opinion.decision
     return {
         "at": opinion.at,
-        "network": opinion.network,
+        "host": host,
+        "network": opinion.network or None,
         "version": opinion.version,
         "verdict": decision.verdict.name.lower(),
         "rule": decision.rule,
         "audited": decision.is_audited,
         "audit_rule": decision.audit_rule,
+        "problem": None,
     }

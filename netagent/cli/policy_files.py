@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import click
 
@@ -16,29 +18,35 @@ from netagent.policy.fleet_file import parse_fleet
 from netagent.policy.language import Policy
 from netagent.policy.reading import try_load
 
-FILE = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, allow_dash=True)
+
+STDIN = Path("-")
+STDIN_NAME = "stdin"
 
 
-def fleet_option(*, required: bool) -> Callable[[Any], Any]:
-    """Return the option that names the fleet file."""
-    return click.option(
-        "--fleet",
-        "fleet_file",
-        required=required,
-        type=FILE,
-        metavar="FILE",
-        help="Networks, machines and labels, as `netagent policy snapshot` prints them.",
-    )
+fleet_option = click.option(
+    "--fleet",
+    "fleet_file",
+    type=FILE,
+    metavar="FILE",
+    help="Work offline, with the networks, machines and labels of this file, as `netagent policy"
+    " snapshot` prints them.",
+)
 
 
 def read_files(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
-    """Return name and content of each file; Failure that names all that cannot be read."""
+    """Return name and content of each file; Failure that names all that cannot be read.
+
+    `-` is standard input, and is called stdin.
+    """
     found: list[tuple[str, bytes]] = []
     complaints: list[str] = []
+    if paths.count(STDIN) > 1:
+        complaints.append("- is named more than once, and standard input can be read only once")
     for path in paths:
-        name = click.format_filename(path)
+        name = STDIN_NAME if path == STDIN else click.format_filename(path)
         try:
-            with path.open("rb") as file:
+            with _open(path) as file:
                 content = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             complaints.append(f"{name}: {getattr(error, 'strerror', None) or error}")
@@ -49,6 +57,10 @@ def read_files(paths: Sequence[Path]) -> list[tuple[str, bytes]]:
     if complaints:
         raise Failure("\n".join(complaints), ExitCode.USAGE)
     return found
+
+
+def _open(path: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb")
 
 
 def load_fleet(path: Path) -> FleetSnapshot:

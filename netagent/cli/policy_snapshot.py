@@ -7,17 +7,11 @@ from ipaddress import IPv6Network
 
 import click
 
-from netagent.api.control.v1 import host_service_pb2 as host_pb
-from netagent.api.control.v1 import machine_service_pb2 as machine_pb
-from netagent.api.control.v1 import network_service_pb2 as network_pb
-from netagent.api.control.v1.host_service_pb2_grpc import HostServiceStub
-from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub
-from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 from netagent.api.types.v1 import types_pb2
-from netagent.cli.channel import control_stub, read_pages, timeout_s
 from netagent.cli.failures import Failure
 from netagent.cli.options import Shared, control_options, examples, shared
 from netagent.cli.output import print_json
+from netagent.cli.policy_control import read_machines, read_networks, read_prefix
 from netagent.policy.document import MAX_BYTES
 
 Machines = dict[str, dict[str, dict[str, str]]]
@@ -53,33 +47,9 @@ def snapshot(ctx: click.Context) -> None:
 
 
 def _read_fleet(options: Shared) -> tuple[IPv6Network | None, Machines]:
-    limit_s = timeout_s(options)
-    with control_stub(options, HostServiceStub) as stub:
-        hosts = stub.ListHosts(host_pb.ListHostsRequest(page_size=1), timeout=limit_s).hosts
-    with control_stub(options, NetworkServiceStub) as stub:
-        networks = [
-            network.name
-            for page in read_pages(
-                lambda token: stub.ListNetworks(
-                    network_pb.ListNetworksRequest(page_token=token), timeout=limit_s
-                )
-            )
-            for network in page.networks
-        ]
-    with control_stub(options, MachineServiceStub) as stub:
-        machines = [
-            machine
-            for page in read_pages(
-                lambda token: stub.ListMachines(
-                    machine_pb.ListMachinesRequest(page_token=token), timeout=limit_s
-                )
-            )
-            for machine in page.machines
-        ]
-    addresses = [*(one.address for one in hosts), *(one.address for one in machines[:1])]
-    # Every stable address, a host's or a machine's, begins with the fleet's /64.
-    prefix = IPv6Network((addresses[0], 64), strict=False) if addresses else None
-    return prefix, _sort(networks, machines)
+    prefix = read_prefix(options)
+    networks = [each.name for each in read_networks(options)]
+    return prefix, _sort(networks, read_machines(options))
 
 
 def _sort(networks: Iterable[str], machines: Iterable[types_pb2.Machine]) -> Machines:

@@ -1,4 +1,4 @@
-"""Progress of a move: a line for each phase that is reached, and on a terminal a sign of life."""
+"""Signs of life on a terminal, and the progress of a move: a line for each phase reached."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NEXT = {"preparing": "every host learns both places", "committed": "every host 
 """What is waited for once a phase has been reached."""
 
 
-class PhaseProgress:
-    """Reports the phases of one move within a block; the spinner goes to standard error."""
+class Spinner:
+    """Turns on standard error, if that is a terminal, and is gone at the end of the block."""
 
     def __init__(self) -> None:
         self._status: Status | None = None
@@ -33,30 +33,41 @@ class PhaseProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop_spinner()
+        self.stop()
+
+    def show(self, text: str) -> None:
+        """Turn, beside a text, which may be another than before."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        if self._status is None:
+            self._status = Console(stderr=True).status(Text(printable(text)))
+            self._status.start()
+        else:
+            self._status.update(Text(printable(text)))
+
+    def stop(self) -> None:
+        """Vanish."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+class PhaseProgress(Spinner):
+    """Reports the phases of one move within a block."""
 
     def report(self, move: Mapping[str, str], elapsed_s: float, lagging: Sequence[str]) -> None:
         """Print that a phase has been reached. elapsed_s: since the move was asked for."""
-        self._stop_spinner()
+        self.stop()
         phase = move["phase"]
         click.echo(f"{elapsed_s:8.3f} s  {phase.ljust(9)}  {printable(_describe(move))}")
         if lagging:
             names = printable(", ".join(lagging))
             click.echo(f"{'':12}not yet applied by: {names} (they catch up when they can)")
-        if phase in _NEXT and sys.stderr.isatty():
-            self._start_spinner(_NEXT[phase])
-
-    def _start_spinner(self, text: str) -> None:
-        from rich.console import Console
-        from rich.text import Text
-
-        self._status = Console(stderr=True).status(Text(f"until {text}"))
-        self._status.start()
-
-    def _stop_spinner(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if phase in _NEXT:
+            self.show(f"until {_NEXT[phase]}")
 
 
 def _describe(move: Mapping[str, str]) -> str:

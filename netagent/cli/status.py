@@ -29,7 +29,7 @@ NOISE = frozenset({"drop_link_local"})
 @agent_options
 @click.pass_context
 def status(ctx: click.Context) -> None:
-    """Show conditions, peers, attached machines, packets by verdict, and map usage.
+    """Show conditions, peers, attached machines, policies, packets by verdict, and map usage.
 
     This is about the host that you are on. A drop is marked with `!`, or with `noise` where guests
     cause it by themselves; docs/architecture.md says what each verdict means.
@@ -67,6 +67,14 @@ def print_status(status: pb.GetStatusResponse, now_s: float) -> None:
     )
     endpoints: list[Document] = view["endpoints"]
     _print_section("Endpoints", ENDPOINT_HEADERS, [endpoint_row(each) for each in endpoints])
+    _print_section(
+        "Policies",
+        ("NETWORK", "VERSION", "PAIRS"),
+        [
+            (each.network, str(each.version) if each.version else "built-in", str(each.pairs))
+            for each in status.policies
+        ],
+    )
     _print_section(
         "Packets",
         ("", "VERDICT", "PACKETS", "BYTES"),

@@ -8,7 +8,9 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
+from netagent.api.control.v1 import policy_service_pb2 as policy_pb
 from netagent.api.types.v1 import types_pb2
+from netagent.policy.traffic import ICMP6, format_point
 
 Document = dict[str, Any]
 
@@ -80,6 +82,16 @@ def move_view(move: types_pb2.Move) -> Document:
     }
 
 
+def policy_view(policy: policy_pb.Policy) -> Document:
+    """Return the document of one version of a policy, without its text."""
+    return {
+        "network": policy.network,
+        "version": policy.version,
+        "applied_at": _time_text(policy.applied_at),
+        "rolled_back_to": policy.rolled_back_to if policy.HasField("rolled_back_to") else None,
+    }
+
+
 def attached_view(endpoint: agent_pb.AttachedEndpoint) -> Document:
     """Return an attached machine's document."""
     return {
@@ -128,6 +140,10 @@ def status_view(status: agent_pb.GetStatusResponse) -> Document:
             for peer in status.peers
         ],
         "endpoints": [attached_view(endpoint) for endpoint in status.endpoints],
+        "policies": [
+            {"network": each.network, "version": each.version, "pairs": each.pairs}
+            for each in status.policies
+        ],
         "counters": [
             {"verdict": each.verdict, "packets": each.packets, "bytes": each.bytes}
             for each in status.counters
@@ -137,6 +153,56 @@ def status_view(status: agent_pb.GetStatusResponse) -> Document:
             for each in status.maps
         ],
     }
+
+
+def counter_view(counter: agent_pb.RuleCounter) -> Document:
+    """Return the document of what one rule has decided at one side."""
+    return {
+        "network": counter.network,
+        "rule": counter.rule or None,
+        "side": "receiver" if counter.at_receiver else "sender",
+        "allowed_packets": counter.allowed_packets,
+        "allowed_bytes": counter.allowed_bytes,
+        "denied_packets": counter.denied_packets,
+        "denied_bytes": counter.denied_bytes,
+        "audited_packets": counter.audited_packets,
+        "audited_bytes": counter.audited_bytes,
+    }
+
+
+def flow_view(flow: agent_pb.Flow) -> Document:
+    """Return a flow's document."""
+    kind = enum_word(agent_pb.FlowKind.Name(flow.kind), "FLOW_KIND_")
+    is_icmp6 = flow.protocol == ICMP6
+    return {
+        "time": _time_text(flow.time),
+        "kind": kind,
+        "verdict": flow.verdict,
+        "program": flow.program,
+        "from": {"name": flow.source.name or None, "address": flow.source.address},
+        "to": {"name": flow.destination.name or None, "address": flow.destination.address},
+        "traffic": _traffic(flow) or None,
+        "protocol": flow.protocol,
+        "source_port": flow.source_port,
+        "destination_port": flow.destination_port,
+        "icmp_type": flow.icmp_type if is_icmp6 else None,
+        "icmp_code": flow.icmp_code if is_icmp6 else None,
+        "bytes": flow.bytes,
+        "network": flow.network or None,
+        "version": flow.version if flow.network else None,
+        "direction": flow.direction or None,
+        "rule": flow.rule or None,
+        "audited": kind == "audit" or bool(flow.audit_rule),
+        "audit_rule": flow.audit_rule or None,
+    }
+
+
+def _traffic(flow: agent_pb.Flow) -> str:
+    """Return what the packet was, as `tcp/443`; empty when it was not read that far."""
+    if not flow.protocol:
+        return ""
+    is_icmp6 = flow.protocol == ICMP6
+    return format_point(flow.protocol, flow.icmp_type << 8 if is_icmp6 else flow.destination_port)
 
 
 def _time_text(time: Timestamp) -> str:

@@ -7,7 +7,7 @@ Cursors only go up until they wrap, so a freed number comes back after all other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from netagent.control import keys
@@ -15,13 +15,12 @@ from netagent.control.records import encode_number
 from netagent.control.view import View
 from netagent.model.addresses import HOST_NUMBER_MAX, NETWORK_MAX, NUMBER_MAX, make_id
 from netagent.model.errors import ExhaustedError
-from netagent.model.fleet import IDENTITY_HOST, Identity
+from netagent.model.fleet import Identity
+from netagent.policy.fleet import FIRST_MACHINE_IDENTITY, LAST_MACHINE_IDENTITY
 from netagent.store.contract import Compare, Operation, Put, Unchanged
 
 DEFAULT_REGION = 1
 """The region of machines that are created before they have a host."""
-
-IDENTITY_MAX = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +64,62 @@ def allocate_machine(view: View, network: int, region: int) -> Allocation:
     )
 
 
-def allocate_identity(view: View, network: int, labels: Mapping[str, str]) -> Allocation:
-    """Return the identity of a label set in a network, allocated when it is the first of its kind.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An identity that is asked for: of a label set in a network, by the network's number.
 
-    Identities last as long as their network.
+    name: of the machine, when policies name it: then it has an identity of its own.
     """
-    key = keys.identity_key(network, labels)
-    known = view.numbers.get(key)
-    if known is not None:
-        return Allocation(Identity(known.value), (Unchanged(key, known.revision),), ())
-    new = _allocate(
-        view,
-        keys.CURSOR_IDENTITY,
-        IDENTITY_HOST + 1,
-        IDENTITY_MAX,
-        lambda _: False,  # four thousand million label sets come before the first repeats
-        "identity",
-    )
-    return Allocation(
-        new.number,
-        (*new.compares, Unchanged(key, 0)),
-        (*new.operations, Put(key, encode_number(new.number))),
-    )
+
+    network: int
+    labels: Mapping[str, str]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Identities in the order in which they were asked for; the rest as in Allocation."""
+
+    numbers: tuple[Identity, ...]
+    compares: tuple[Compare, ...]
+    operations: tuple[Operation, ...]
+
+
+def allocate_identity(
+    view: View, network: int, labels: Mapping[str, str], name: str | None = None
+) -> Allocation:
+    """Return one identity; see allocate_identities."""
+    found = allocate_identities(view, [Wanted(network, labels, name)])
+    return Allocation(found.numbers[0], found.compares, found.operations)
+
+
+def allocate_identities(view: View, wanted: Iterable[Wanted]) -> Identities:
+    """Return identities, allocated where they are the first of their kind.
+
+    Identities last as long as their network: two thousand million come before the first repeats.
+    """
+    cursor = view.numbers.get(keys.CURSOR_IDENTITY)
+    following = cursor.value if cursor is not None else FIRST_MACHINE_IDENTITY
+    found: dict[bytes, int] = {}
+    compares: list[Compare] = []
+    operations: list[Operation] = []
+    ordered = [keys.identity_key(one.network, one.labels, one.name) for one in wanted]
+    for key in dict.fromkeys(ordered):
+        known = view.numbers.get(key)
+        compares.append(Unchanged(key, known.revision if known is not None else 0))
+        if known is not None:
+            found[key] = known.value
+            continue
+        found[key] = following
+        operations.append(Put(key, encode_number(following)))
+        is_last = following == LAST_MACHINE_IDENTITY
+        following = FIRST_MACHINE_IDENTITY if is_last else Identity(following + 1)
+    if operations:
+        revision = cursor.revision if cursor is not None else 0
+        compares.append(Unchanged(keys.CURSOR_IDENTITY, revision))
+        operations.append(Put(keys.CURSOR_IDENTITY, encode_number(following)))
+    numbers = tuple(Identity(found[key]) for key in ordered)
+    return Identities(numbers, tuple(compares), tuple(operations))
 
 
 def _allocate(

@@ -18,8 +18,12 @@ from netagent.model import errors
 DETAILS_MAX = 1_000
 """Longest message, in characters: it travels in a header, and may quote what the caller sent."""
 
+PROBLEMS_MAX = 5_000
+"""Longest list of a policy's problems, in characters: headers have room for some 8 KB."""
+
 _CODES: tuple[tuple[type[errors.NetagentError], grpc.StatusCode], ...] = (
     (errors.InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.PolicyError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
     (errors.ExistsError, grpc.StatusCode.ALREADY_EXISTS),
     (errors.ConflictError, grpc.StatusCode.ABORTED),
@@ -86,9 +90,25 @@ async def _abort(
 ) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, errors.PolicyError):
+        await context.abort(status_of(error), _join_problems(error))
     if isinstance(error, errors.NetagentError):
         await context.abort(status_of(error), textwrap.shorten(str(error), DETAILS_MAX))
     log_event(logging.ERROR, "call failed", method=method, error=repr(error))
     logging.getLogger("netagent.control").debug("traceback", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
     raise error
+
+
+def _join_problems(error: errors.PolicyError) -> str:
+    """Return the problems, a line each, as far as there is room."""
+    lines: list[str] = []
+    room = PROBLEMS_MAX
+    for problem in error.problems:
+        line = textwrap.shorten(str(problem), DETAILS_MAX)
+        room -= len(line.encode()) + 1
+        if room < 0:
+            more = len(error.problems) - len(lines)
+            return "\n".join([*lines, f"and {more} more: `netagent policy check` says them all"])
+        lines.append(line)
+    return "\n".join(lines)

@@ -8,7 +8,10 @@
     machine/NETWORK/NAME           a machine, with the move it is on
     id/HEX                         -> NETWORK/NAME of the machine with this id
     at/HOST/NETWORK/NAME           the machine is located on the host, or moves from or to it
-    identity/NETWORK NUMBER/LABELS -> identity
+    identity/NETWORK NUMBER/LABELS -> identity; of LABELS and a name where a policy names a machine
+    policy/NETWORK                 -> version of the policy in force
+    policy-version/NETWORK NUMBER/VERSION
+                                   one version of a policy
     move/ID                        a move; ids sort by time
     cursor/SCOPE                   the next number to try in a scope of numbers
 
@@ -82,10 +85,29 @@ def identities_prefix(network: int) -> bytes:
     return ROOT + f"identity/{network:08x}/".encode()
 
 
-def identity_key(network: int, labels: Mapping[str, str]) -> bytes:
-    """Return the key of the identity of a label set in a network."""
-    text = json.dumps(sorted(labels.items()), separators=(",", ":"))
+def identity_key(network: int, labels: Mapping[str, str], name: str | None = None) -> bytes:
+    """Return the key of the identity of a label set in a network.
+
+    name: of the one machine whose identity it is, when policies name it.
+    """
+    content = sorted(labels.items()) if name is None else [name, sorted(labels.items())]
+    text = json.dumps(content, separators=(",", ":"))
     return identities_prefix(network) + hashlib.sha256(text.encode()).hexdigest().encode()
+
+
+def policy_key(network: str) -> bytes:
+    """Return the key of the version in force of a network's policy."""
+    return ROOT + f"policy/{network}".encode()
+
+
+def policy_version_key(network: int, version: int) -> bytes:
+    """Return the key of one version of a policy; keys sort by version. network: its number."""
+    return policy_versions_prefix(network) + f"{version:010d}".encode()
+
+
+def policy_versions_prefix(network: int) -> bytes:
+    """Return the prefix of all versions of the policy of a network number."""
+    return ROOT + f"policy-version/{network:08x}/".encode()
 
 
 def move_key(move_id: str) -> bytes:

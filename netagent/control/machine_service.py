@@ -21,6 +21,7 @@ from netagent.control.paging import (
     read_page_token,
     take_page,
 )
+from netagent.control.policy_tables import PolicyTables
 from netagent.control.records import MachineRecord, encode_machine, encode_number
 from netagent.control.validation import (
     check_machine_labels,
@@ -39,10 +40,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
-    """The service on a writer."""
+    """The service on a writer; policies say which machines they name."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, policies: PolicyTables) -> None:
         self._writer = writer
+        self._policies = policies
 
     async def CreateMachine(  # noqa: D102
         self, request: pb.CreateMachineRequest, context: _Context
@@ -53,7 +55,8 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
         host = check_name("host", request.host) if request.host else None
 
         def plan(view: View) -> Plan:
-            return _plan_creation(view, network, name, labels, host)
+            is_named = self._policies.is_named(f"{network}/{name}")
+            return _plan_creation(view, network, name, labels, host, is_named=is_named)
 
         scopes = [f"machines of {network}", *self._scope_of_identity(network, labels)]
         view = await self._writer.write(plan, scopes=scopes)
@@ -94,7 +97,8 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
             machine = old.value.machine
             if dict(machine.labels) == labels:
                 return Plan((), ())
-            identity = allocate_identity(view, network_of(machine.stable_id), labels)
+            name = machine.name if self._policies.is_named(path) else None
+            identity = allocate_identity(view, network_of(machine.stable_id), labels, name)
             machine = replace(machine, labels=labels, identity=Identity(identity.number))
             key = keys.machine_key(path)
             return Plan(
@@ -141,7 +145,13 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
 
 
 def _plan_creation(
-    view: View, network_name: str, name: str, labels: dict[str, str], host_name: str | None
+    view: View,
+    network_name: str,
+    name: str,
+    labels: dict[str, str],
+    host_name: str | None,
+    *,
+    is_named: bool,
 ) -> Plan:
     path = f"{network_name}/{name}"
     network = find_network(view, "network", network_name)
@@ -150,7 +160,8 @@ def _plan_creation(
         raise ExistsError(f"name: machine {path} exists already")
     region = host.value.region if host is not None else DEFAULT_REGION
     number = allocate_machine(view, network.value.number, region)
-    identity = allocate_identity(view, network.value.number, labels)
+    own_name = name if is_named else None
+    identity = allocate_identity(view, network.value.number, labels, own_name)
     stable_id = make_id(network.value.number, region, number.number)
     machine = Machine(
         network=network_name,

@@ -120,14 +120,12 @@ class MovesDriver:
         """See Listener; rows follow from the moves."""
 
     def _host_progressed(self, host: str) -> None:
-        interest = self._view.interest.get(host)
-        if interest is not None:
-            self._tell(host, interest.keys() & self._by_network.keys())
+        self._tell(host, self._view.interest.needed(host) & self._by_network.keys())
 
     def _tell(self, host: str, networks: Iterable[int]) -> None:
         applied = self._hub.applied_revision(host)
         for network in networks:
-            is_interested = host in self._view.hosts_by_interest.get(network, ())
+            is_interested = self._view.interest.is_needed(host, network)
             for move_id in tuple(self._by_network.get(network, ())):
                 if applied is not None and is_interested:
                     self._handle(move_id, HostApplied(host, applied))
@@ -142,7 +140,7 @@ class MovesDriver:
             self._by_network.setdefault(network, set()).add(move_id)
         hosts = {
             host: self._hub.applied_revision(host) or 0
-            for host in self._view.hosts_by_interest.get(network, ())
+            for host in self._view.interest.hosts(network)
             if is_resumed or self._hub.is_connected(host)
         }
         self._handle(move_id, PhaseRecorded(stored.value.move, stored.revision, hosts))

@@ -94,13 +94,14 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
                     Unchanged(key, network.revision),
                     NoneWithin(keys.machines_prefix(request.name)),
                 ),
-                (Delete(key),),
+                (Delete(key), Delete(keys.policy_key(request.name))),
             )
 
         await self._writer.write(plan)
         # Nothing refers to these any more; what a crash leaves of them only takes room.
         await self._writer.delete_all(keys.identities_prefix(numbers[-1]))
         await self._writer.delete_all(keys.cursors_machine_prefix(numbers[-1]))
+        await self._writer.delete_all(keys.policy_versions_prefix(numbers[-1]))
         return pb.DeleteNetworkResponse()
 
 

@@ -7,7 +7,7 @@ a default.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Network, ip_address
@@ -37,6 +37,22 @@ class MoveRecord:
     move: Move
     prepare_lagging: tuple[str, ...] = ()
     settle_lagging: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRecord:
+    """One version of a network's policy.
+
+    text: YAML; empty for the built-in policy. numbers: of its rules, by name. applied_at_s: Unix.
+    rolled_back_to: the version whose text this is, or None.
+    """
+
+    network: str
+    version: int
+    text: str
+    numbers: Mapping[str, int]
+    applied_at_s: float
+    rolled_back_to: int | None = None
 
 
 def encode_fleet(fleet: Fleet) -> bytes:
@@ -157,6 +173,30 @@ def decode_move(move_id: str, value: bytes) -> MoveRecord:
             phase=MovePhase(fields["phase"]),
         )
         return MoveRecord(move, tuple(fields["prepare_lagging"]), tuple(fields["settle_lagging"]))
+
+
+def encode_policy(record: PolicyRecord) -> bytes:
+    """Return a version of a policy as it is stored."""
+    return _encode(
+        network=record.network,
+        text=record.text,
+        numbers=dict(record.numbers),
+        applied_at_s=record.applied_at_s,
+        rolled_back_to=record.rolled_back_to,
+    )
+
+
+def decode_policy(version: int, value: bytes) -> PolicyRecord:
+    """Return a version of a policy from what is stored."""
+    with _reading(f"policy version {version}", value) as fields:
+        return PolicyRecord(
+            network=fields["network"],
+            version=version,
+            text=fields["text"],
+            numbers=fields["numbers"],
+            applied_at_s=fields["applied_at_s"],
+            rolled_back_to=fields["rolled_back_to"],
+        )
 
 
 def encode_number(number: int) -> bytes:

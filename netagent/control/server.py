@@ -24,6 +24,8 @@ from netagent.api.control.v1 import (
     move_service_pb2_grpc,
     network_service_pb2,
     network_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
     sync_service_pb2,
     sync_service_pb2_grpc,
 )
@@ -37,7 +39,10 @@ from netagent.control.logging import log_event
 from netagent.control.machine_service import MachineService
 from netagent.control.move_service import MoveService
 from netagent.control.moves_driver import MovesDriver
+from netagent.control.named_identities import NamedIdentities
 from netagent.control.network_service import NetworkService
+from netagent.control.policy_service import PolicyService
+from netagent.control.policy_tables import PolicyTables
 from netagent.control.records import decode_fleet, encode_fleet
 from netagent.control.sync_hub import SyncHub
 from netagent.control.sync_service import SyncService
@@ -57,6 +62,7 @@ _SERVICES = tuple(
         (machine_service_pb2, "MachineService"),
         (move_service_pb2, "MoveService"),
         (network_service_pb2, "NetworkService"),
+        (policy_service_pb2, "PolicyService"),
         (sync_service_pb2, "SyncService"),
     )
 )
@@ -119,7 +125,8 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
         feed = Feed(store, fleet)
         await feed.load()
         writer = Writer(store, feed)
-        hub = SyncHub(feed.view)
+        policies = PolicyTables(feed.view)
+        hub = SyncHub(feed.view, policies)
         driver = MovesDriver(
             writer,
             hub,
@@ -128,12 +135,13 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             drain_s=config.drain_s,
         )
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
-        _add_services(server, writer, hub, driver)
+        _add_services(server, writer, policies, hub, driver)
         healthy = _add_standard_services(server)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(feed.run())
             driving = tasks.create_task(driver.run())
             try:
+                await NamedIdentities(writer, policies).settle_all()
                 bound = tuple(bind(server, target) for target in targets)
                 await server.start()
                 for service in ("", *_SERVICES):
@@ -153,6 +161,7 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
                 driving.cancel()
                 await server.stop(STOP_GRACE_S)
                 following.cancel()
+                policies.close()
     except BaseExceptionGroup as group:
         # Mostly one thing went wrong, and the groups around it say nothing more.
         error: BaseException = group
@@ -164,14 +173,23 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
 
 
 def _add_services(
-    server: grpc.aio.Server, writer: Writer, hub: SyncHub, driver: MovesDriver
+    server: grpc.aio.Server,
+    writer: Writer,
+    policies: PolicyTables,
+    hub: SyncHub,
+    driver: MovesDriver,
 ) -> None:
     host_service_pb2_grpc.add_HostServiceServicer_to_server(HostService(writer, hub), server)
-    machine_service_pb2_grpc.add_MachineServiceServicer_to_server(MachineService(writer), server)
+    machine_service_pb2_grpc.add_MachineServiceServicer_to_server(
+        MachineService(writer, policies), server
+    )
     move_service_pb2_grpc.add_MoveServiceServicer_to_server(
         MoveService(writer, driver, hub), server
     )
     network_service_pb2_grpc.add_NetworkServiceServicer_to_server(NetworkService(writer), server)
+    policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(
+        PolicyService(writer, policies, hub), server
+    )
     sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(writer.feed, hub), server)
 
 

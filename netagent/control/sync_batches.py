@@ -15,7 +15,8 @@ from netagent.api.convert_sync import (
     transitions_to_message,
 )
 from netagent.api.types.v1 import types_pb2
-from netagent.control.outbox import Owed
+from netagent.control.outbox import Bundle
+from netagent.control.policy_messages import PolicyMessages
 from netagent.control.view import View
 from netagent.model.addresses import StableId
 
@@ -31,21 +32,32 @@ class Batches:
     def __init__(self, view: View) -> None:
         self._view = view
         self._hosts: dict[str, tuple[int, types_pb2.Host]] = {}
+        self._policies = PolicyMessages()
 
-    def make(self, owed: Owed, revision: int) -> Iterator[pb.Update]:
+    def make(self, bundle: Bundle) -> Iterator[pb.Update]:
         """Yield the messages of a batch; the last has the revision.
 
-        Values are read as each message is made: what changes in between is newer than the
-        revision, and owed for the next batch as well.
+        Values of rows are read as each message is made: what changes in between is newer than the
+        revision, and owed for the next batch as well. A row whose identity is so new that the
+        policies of this batch do not know it waits for the next. Policies come first, since rows
+        may have identities that only the new entries know.
         """
+        owed = bundle.owed
+        for before, after in bundle.policies.values():
+            for table in self._policies.step(before, after):
+                yield pb.Update(policies=[table])
         for names in _chunks(sorted(owed.hosts)):
             yield self._host_update(names)
         for network in sorted(owed.whole):
-            yield from _whole_table(self._view, network)
+            yield from _whole_table(self._view, network, bundle)
         for network, ids in sorted(owed.rows.items()):
             for chunk in _chunks(sorted(ids)):
-                yield _changed_rows(self._view, network, chunk, owed.since)
-        yield pb.Update(dropped_networks=sorted(owed.dropped), revision=revision)
+                yield _changed_rows(self._view, network, chunk, bundle)
+        yield pb.Update(
+            dropped_networks=sorted(owed.dropped),
+            dropped_policies=sorted(owed.dropped_policies),
+            revision=bundle.revision,
+        )
 
     def _host_update(self, names: Iterable[str]) -> pb.Update:
         update = pb.Update()
@@ -63,7 +75,7 @@ class Batches:
         return update
 
 
-def _whole_table(view: View, network: int) -> Iterator[pb.Update]:
+def _whole_table(view: View, network: int, bundle: Bundle) -> Iterator[pb.Update]:
     table = view.table(network)
     name = view.network_names.get(network, "")
     transitions = TransitionRows(
@@ -80,13 +92,15 @@ def _whole_table(view: View, network: int) -> Iterator[pb.Update]:
             (stable_id, row.location, row.name)
             for stable_id in chunk
             if (row := table.locations.get(stable_id)) is not None
+            and bundle.knows(network, row.location.identity)
         ]
         part = LocationRows(network, name, whole=False, rows=rows)
         yield pb.Update(locations=[locations_to_message(part)])
 
 
-def _changed_rows(view: View, network: int, ids: Sequence[StableId], since: int) -> pb.Update:
+def _changed_rows(view: View, network: int, ids: Sequence[StableId], bundle: Bundle) -> pb.Update:
     table = view.table(network)
+    since = bundle.owed.since
     locations = LocationRows(
         network,
         view.network_names.get(network, ""),
@@ -94,7 +108,9 @@ def _changed_rows(view: View, network: int, ids: Sequence[StableId], since: int)
         rows=[
             (stable_id, row.location, row.name)
             for stable_id in ids
-            if (row := table.locations.get(stable_id)) is not None and row.revision > since
+            if (row := table.locations.get(stable_id)) is not None
+            and row.revision > since
+            and bundle.knows(network, row.location.identity)
         ],
         removed=list(table.removed_locations.of(ids, since)),
     )

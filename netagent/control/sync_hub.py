@@ -7,30 +7,81 @@ the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 
+from netagent.api.control.v1 import sync_service_pb2 as pb
+from netagent.api.types.v1 import types_pb2
 from netagent.control.outbox import Outbox
+from netagent.control.policy_tables import PolicyTables
 from netagent.control.view import View
 from netagent.model.addresses import StableId
-from netagent.model.errors import ConflictError, NetagentError, NotFoundError
+from netagent.model.errors import ConflictError, NetagentError, NotFoundError, UnavailableError
 from netagent.model.fleet import MovePhase
+
+ANSWER_S = 2.0
+"""How long a question may take."""
 
 HEAD_START_S = 0.25
 """How long other hosts wait at most for the destination of a commit; it takes some round trips."""
 
 
 class Session:
-    """One agent's stream. `ended` is set with the reason when it has to end."""
+    """One agent's stream. `ended` is set with the reason when it has to end.
 
-    def __init__(self, host: str) -> None:
-        self.outbox = Outbox(host)
+    questions: asked and not yet sent.
+    """
+
+    def __init__(self, host: str, policies: PolicyTables) -> None:
+        self.outbox = Outbox(host, policies)
         self.wake = asyncio.Event()
+        self.questions: deque[pb.Question] = deque()
+        self._asked: dict[int, asyncio.Future[types_pb2.Opinion]] = {}
+        self._numbers = count(1)
         self.ended: asyncio.Future[NetagentError] = asyncio.get_running_loop().create_future()
 
     def end(self, reason: NetagentError) -> None:
         """Ask the stream to end."""
         if not self.ended.done():
             self.ended.set_result(reason)
+
+    async def ask(self, flow: types_pb2.FlowQuestion) -> types_pb2.Opinion:
+        """Return what the agent's kernel says to a flow.
+
+        UnavailableError when the agent cannot say, does not within ANSWER_S, or leaves.
+        """
+        number = next(self._numbers)
+        future: asyncio.Future[types_pb2.Opinion] = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        self.questions.append(pb.Question(number=number, flow=flow))
+        self.wake.set()
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except TimeoutError:
+            host = self.outbox.host
+            raise UnavailableError(f"host {host} has not answered within {ANSWER_S:g} s") from None
+        finally:
+            del self._asked[number]
+
+    def answered(self, answer: pb.Answer) -> None:
+        """Take an answer; one that nobody waits for any more is let go."""
+        future = self._asked.get(answer.number)
+        if future is None or future.done():
+            return
+        if answer.WhichOneof("result") == "opinion":
+            future.set_result(answer.opinion)
+        else:
+            problem = f"host {self.outbox.host}: {answer.problem}"
+            future.set_exception(UnavailableError(problem))
+
+    def leave(self) -> None:
+        """Hear that the stream is gone."""
+        problem = f"host {self.outbox.host} has left"
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(UnavailableError(problem))
 
 
 class HeadStart:
@@ -67,8 +118,10 @@ class SyncHub:
     on_progress: told the host whenever it has applied something, has come, or has left.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, policies: PolicyTables) -> None:
         self._view = view
+        self._policies = policies
+        policies.on_change.append(self._policy_changed)
         self._sessions: dict[str, Session] = {}
         self._touched: set[Session] = set()
         self._destinations: set[str] = set()
@@ -76,13 +129,15 @@ class SyncHub:
         self.on_progress: list[Callable[[str], None]] = []
         view.listeners.append(self)
 
-    def open(self, host: str, revision: int, networks: Iterable[int]) -> tuple[Session, bool]:
+    def open(
+        self, host: str, revision: int, networks: Iterable[int], policies: Mapping[int, bytes]
+    ) -> tuple[Session, bool]:
         """Begin a session, ending an older one of the same host; returns whether by snapshot."""
         older = self._sessions.get(host)
         if older is not None:
             older.end(ConflictError(f"hello.host: a newer stream of host {host} took over"))
-        session = Session(host)
-        is_snapshot = session.outbox.begin(self._view, revision, networks)
+        session = Session(host, self._policies)
+        is_snapshot = session.outbox.begin(self._view, revision, networks, policies)
         self._sessions[host] = session
         session.wake.set()
         self._progress(host)
@@ -91,6 +146,7 @@ class SyncHub:
     def close(self, session: Session) -> None:
         """End a session whose stream is gone."""
         host = session.outbox.host
+        session.leave()
         if self._sessions.get(host) is session:
             del self._sessions[host]
             self._progress(host)
@@ -107,6 +163,13 @@ class SyncHub:
             head_start.confirmed(session)
         self._head_starts = [h for h in self._head_starts if not h.is_over]
         self._progress(session.outbox.host)
+
+    def session(self, host: str) -> Session:
+        """Return a host's session; UnavailableError when its agent is not connected."""
+        session = self._sessions.get(host)
+        if session is None:
+            raise UnavailableError(f"the agent of host {host} is not connected")
+        return session
 
     def is_connected(self, host: str) -> bool:
         """Whether a host's agent holds a stream."""
@@ -127,7 +190,7 @@ class SyncHub:
 
     def row_changed(self, network: int, stable_id: StableId) -> None:
         """See Listener."""
-        for host in self._view.hosts_by_interest.get(network, ()):
+        for host in self._view.interest.hosts(network):
             session = self._sessions.get(host)
             if session is not None:
                 session.outbox.add_row(network, stable_id)
@@ -137,9 +200,15 @@ class SyncHub:
         """See Listener."""
         session = self._sessions.get(host)
         if session is not None:
-            is_needed = host in self._view.hosts_by_interest.get(network, ())
-            session.outbox.add_interest(network, is_needed=is_needed)
+            session.outbox.add_interest(self._view, network)
             self._touched.add(session)
+
+    def _policy_changed(self, network: int) -> None:
+        for host in self._view.interest.owners(network):
+            session = self._sessions.get(host)
+            if session is not None:
+                session.outbox.add_policy(network)
+                self._touched.add(session)
 
     def move_changed(self, move_id: str) -> None:
         """See Listener: the destination of a commit is told first."""

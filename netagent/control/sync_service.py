@@ -42,7 +42,8 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         view = await self._feed.catch_up()
         host = find_host(view, "hello.host", hello.host)
         self._check(hello)
-        session, is_snapshot = self._hub.open(hello.host, hello.revision, hello.networks)
+        policies = {held.network: held.content for held in hello.policies}
+        session, is_snapshot = self._hub.open(hello.host, hello.revision, hello.networks, policies)
         fields = {"host": hello.host, "agent": hello.agent_version, "revision": hello.revision}
         log_event(logging.INFO, "agent connected", **fields, snapshot=is_snapshot)
         try:
@@ -95,14 +96,18 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         while True:
             await session.wake.wait()
             session.wake.clear()
+            while session.questions:
+                await context.write(pb.SyncResponse(question=session.questions.popleft()))
             if session.outbox.is_due:
-                owed, revision = session.outbox.take(self._feed.view)
-                for update in self._batches.make(owed, revision):
+                for update in self._batches.make(session.outbox.take(self._feed.view)):
                     await context.write(pb.SyncResponse(update=update))
 
     async def _receive(self, session: Session, requests: AsyncIterator[pb.SyncRequest]) -> None:
         async for request in requests:
             match request.WhichOneof("message"):
+                case "answer":
+                    session.answered(request.answer)
+                    continue
                 case "applied":
                     is_known = session.outbox.confirm(request.applied.revision)
                     field, revision = "applied.revision", request.applied.revision

@@ -7,24 +7,36 @@ write to the store with compare-and-swap on what they saw here, and wait until t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from netagent.control import keys
+from netagent.control.identities import Identities
+from netagent.control.interest import Interest, Need
 from netagent.control.ordered import OrderedNames
 from netagent.control.records import (
     MachineRecord,
     MoveRecord,
+    PolicyRecord,
     decode_host,
     decode_machine,
     decode_move,
     decode_network,
     decode_number,
+    decode_policy,
 )
 from netagent.control.tables import REMOVED_MAX, LocationRow, NetworkTable, TransitionRow
 from netagent.model.addresses import Fleet, Locator, StableId, network_of
-from netagent.model.fleet import Endpoint, Host, Location, MovePhase, Network, Transition
+from netagent.model.fleet import (
+    Endpoint,
+    Host,
+    Location,
+    Machine,
+    MovePhase,
+    Network,
+    Transition,
+)
 from netagent.store.contract import Change, Changes, Item
 
 _Value = TypeVar("_Value")
@@ -48,7 +60,7 @@ class Listener(Protocol):
         """Hear that a row of a location or transition table changed or went."""
 
     def interest_changed(self, host: str, network: int) -> None:
-        """Hear that a host began or ceased to need a network."""
+        """Hear that a host may have begun or ceased to need a network, or its policy."""
 
     def move_changed(self, move_id: str) -> None:
         """Hear that a move was recorded in a phase, or forgotten."""
@@ -76,8 +88,11 @@ class View:
         self.paths_by_name: dict[str, set[str]] = {}
         self.paths_by_id: dict[StableId, str] = {}
         self.paths_at: dict[str, set[str]] = {}
-        self.interest: dict[str, Counter[int]] = {}
-        self.hosts_by_interest: dict[int, set[str]] = {}
+        self.interest = Interest()
+        self.identities = Identities(self._has_own_identity)
+        self.policies: OrderedNames[Stored[int]] = OrderedNames()
+        self.policy_versions: dict[int, dict[int, PolicyRecord]] = {}
+        self.changed_policies: set[str] = set()
         self.tables: dict[int, NetworkTable] = {}
         self.numbers: dict[bytes, Stored[int]] = {}
         self.machine_counts: Counter[int] = Counter()
@@ -96,6 +111,8 @@ class View:
             b"cursor": self._take_number,
             b"identity": self._take_number,
             b"id": self._take_id,
+            b"policy": self._take_policy,
+            b"policy-version": self._take_policy_version,
         }
 
     def load(self, items: tuple[Item, ...]) -> None:
@@ -114,8 +131,12 @@ class View:
         for change in changes.changes:
             self._take(change, changes.revision)
         self.revision = changes.revision
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell the listeners that what they heard so far is whole."""
         for listener in self.listeners:
-            listener.revision_reached(changes.revision)
+            listener.revision_reached(self.revision)
 
     def table(self, network: int) -> NetworkTable:
         """Return the table of a network number, made when first asked for."""
@@ -131,6 +152,17 @@ class View:
     def host_of_endpoint(self, endpoint: Endpoint) -> str | None:
         """Return the name of the host that listens at an endpoint."""
         return self._hosts_by_endpoint.get(endpoint)
+
+    def policy(self, network: str) -> PolicyRecord | None:
+        """Return a network's policy in force; None where none was ever applied."""
+        version = self.policies.get(network)
+        if version is None:
+            return None
+        return self.policy_versions[self.networks[network].value.number][version.value]
+
+    def set_reach(self, reach: Mapping[int, frozenset[int]]) -> None:
+        """Take who may talk to whom: a host needs the networks that its own machines may reach."""
+        self._interest_changed(self.interest.set_reach(reach))
 
     def active_moves(self) -> list[str]:
         """Return the ids of moves that have not ended, oldest first."""
@@ -152,6 +184,12 @@ class View:
             self.numbers.pop(key, None)
         else:
             self.numbers[key] = Stored(decode_number(item.value), revision)
+
+    def _has_own_identity(self, machine: Machine) -> bool:
+        """Whether a machine's identity was allocated for it alone, by its name."""
+        network = network_of(machine.stable_id)
+        own = self.numbers.get(keys.identity_key(network, machine.labels, machine.name))
+        return own is not None and own.value == machine.identity
 
     def _take_id(self, key: bytes, item: Item | None, revision: int) -> None:
         stable_id = StableId(int(key, 16))
@@ -186,11 +224,13 @@ class View:
             self.network_names.pop(old.value.number, None)
         if item is None:
             self.networks.remove(name)
+            self.changed_policies.add(name)
             if old is not None:
                 self.tables.pop(old.value.number, None)
         else:
             network = decode_network(name, item.value)
             self.networks.set(name, Stored(network, revision))
+            self.changed_policies.add(name)
             self.network_names[network.number] = name
 
     def _take_machine(self, key: bytes, item: Item | None, revision: int) -> None:
@@ -198,6 +238,10 @@ class View:
         name = path.partition("/")[2]
         old = self.machines.get(path)
         record = decode_machine(path, item.value) if item is not None else None
+        self.identities.replace(
+            old.value.machine if old is not None else None,
+            record.machine if record is not None else None,
+        )
         if old is not None and (
             record is None or record.machine.stable_id != old.value.machine.stable_id
         ):
@@ -242,26 +286,36 @@ class View:
         for listener in self.listeners:
             listener.move_changed(move_id)
 
+    def _take_policy(self, key: bytes, item: Item | None, revision: int) -> None:
+        network = key.decode()
+        self.changed_policies.add(network)
+        if item is None:
+            self.policies.remove(network)
+        else:
+            self.policies.set(network, Stored(decode_number(item.value), revision))
+
+    def _take_policy_version(self, key: bytes, item: Item | None, revision: int) -> None:
+        number, _, text = key.decode().partition("/")
+        network, version = int(number, 16), int(text)
+        versions = self.policy_versions.setdefault(network, {})
+        if item is not None:
+            versions[version] = decode_policy(version, item.value)
+            return
+        versions.pop(version, None)
+        if not versions:
+            del self.policy_versions[network]
+
     def _take_at(self, key: bytes, item: Item | None, revision: int) -> None:
         host, _, path = key.decode().partition("/")
         if item is not None and key not in self._at_network:
             network = decode_number(item.value)
             self._at_network[key] = host, network
             self.paths_at.setdefault(host, set()).add(path)
-            counter = self.interest.setdefault(host, Counter())
-            counter[network] += 1
-            if counter[network] == 1:
-                self.hosts_by_interest.setdefault(network, set()).add(host)
-                self._interest_changed(host, network)
+            self._interest_changed(self.interest.add(host, network))
         elif item is None and key in self._at_network:
             host, network = self._at_network.pop(key)
             self.paths_at[host].discard(path)
-            counter = self.interest[host]
-            counter[network] -= 1
-            if not counter[network]:
-                del counter[network]
-                self.hosts_by_interest[network].discard(host)
-                self._interest_changed(host, network)
+            self._interest_changed(self.interest.remove(host, network))
 
     def _set_location(self, stable_id: StableId, row: LocationRow | None, revision: int) -> None:
         if self.table(network_of(stable_id)).set_location(stable_id, row, revision):
@@ -274,6 +328,7 @@ class View:
         for listener in self.listeners:
             listener.row_changed(network_of(stable_id), stable_id)
 
-    def _interest_changed(self, host: str, network: int) -> None:
-        for listener in self.listeners:
-            listener.interest_changed(host, network)
+    def _interest_changed(self, needs: Iterable[Need]) -> None:
+        for host, network in sorted(needs):
+            for listener in self.listeners:
+                listener.interest_changed(host, network)

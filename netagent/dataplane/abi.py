@@ -14,7 +14,7 @@ from pathlib import Path
 from netagent.model.addresses import Fleet, Locator, StableId
 from netagent.model.fleet import Identity, Location
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 MARK_DECIDED = 0x6E610000
 """The skb mark of packets that our programs sent to a machine."""
@@ -39,6 +39,7 @@ class Verdict(IntEnum):
     PASS_FORWARDED = 4
     PASS_TO_HOST = 5
     PASS_NEIGHBOUR_ANSWERED = 6
+    PASS_TO_OUTSIDE = 7
 
     DROP_NOT_IPV6 = 16
     DROP_MALFORMED = 17
@@ -50,8 +51,6 @@ class Verdict(IntEnum):
     DROP_EXTENSION_HEADER = 23
     DROP_NEIGHBOUR_DISCOVERY = 24
     DROP_UNKNOWN_DESTINATION = 25
-    DROP_ISOLATED = 26
-    DROP_HOST_CLOSED = 27
     DROP_FRAGMENT = 28
     DROP_TOO_BIG = 29
     DROP_NOT_ENCODED = 30
@@ -60,6 +59,9 @@ class Verdict(IntEnum):
     DROP_NO_ENDPOINT = 33
     DROP_HOP_LIMIT = 34
     DROP_KERNEL = 35
+    DROP_DENIED_EGRESS = 36
+    DROP_DENIED_INGRESS = 37
+    DROP_NO_POLICY = 38
 
     @property
     def label(self) -> str:
@@ -99,20 +101,6 @@ class EndpointRow:
     ifindex: int
     mac: bytes
     is_peer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRow:
-    """`struct flow`: a flow that a host began.
-
-    Ports in host order; for ICMPv6 both are the identifier.
-    """
-
-    source: StableId
-    destination: StableId
-    source_port: int
-    destination_port: int
-    protocol: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,25 +174,3 @@ def unpack_endpoint(raw: bytes) -> EndpointRow:
     """Return the row of a `struct endpoint`."""
     ifindex, flags, mac = struct.unpack("=II6s2x", raw)
     return EndpointRow(ifindex, mac, bool(flags & EndpointFlag.PEER))
-
-
-def pack_flow(row: FlowRow) -> bytes:
-    """Return `struct flow`, 24 bytes."""
-    ports = row.source_port, row.destination_port
-    return struct.pack(">QQHHB3x", row.source, row.destination, *ports, row.protocol)
-
-
-def unpack_flow(raw: bytes) -> FlowRow:
-    """Return the row of a `struct flow`."""
-    source, destination, *ports, protocol = struct.unpack(">QQHHB3x", raw)
-    return FlowRow(StableId(source), StableId(destination), ports[0], ports[1], protocol)
-
-
-def pack_seen(seen_ns: int) -> bytes:
-    """Return `struct flow_state`, 8 bytes; seen_ns: CLOCK_BOOTTIME."""
-    return struct.pack("=Q", seen_ns)
-
-
-def unpack_seen(raw: bytes) -> int:
-    """Return when a flow was last seen, CLOCK_BOOTTIME nanoseconds."""
-    return int(struct.unpack("=Q", raw)[0])

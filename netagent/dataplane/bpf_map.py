@@ -91,14 +91,43 @@ def map_update_batch(fd: int, subject: str, keys: bytes, values: bytes, rows: in
             raise fail("update", f"{subject} (row {start + count.value} of {rows})", -result)
 
 
+def map_delete_batch(fd: int, subject: str, keys: bytes, rows: int) -> None:
+    """Delete many entries that are there: keys packed one behind the other.
+
+    One that is absent is deleted already.
+    """
+    key_bytes = len(keys) // rows
+    start = 0
+    while start < rows:
+        count = c.c_uint32(min(BATCH_ROWS, rows - start))
+        part = slice(start * key_bytes, (start + count.value) * key_bytes)
+        options = _BatchOptions(sz=c.sizeof(_BatchOptions))
+        result = library().bpf_map_delete_batch(fd, keys[part], c.byref(count), c.byref(options))
+        if result < 0 and result != -errno.ENOENT:
+            raise fail("delete from", f"{subject} (row {start + count.value} of {rows})", -result)
+        # The kernel stops at an absent entry: go on behind it.
+        start += count.value + (result == -errno.ENOENT)
+
+
 def map_rows(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield all (key, value) of a hash map, in no order; what changes meanwhile may be missed."""
+    """Yield all (key, value) of a map, in no order; what changes meanwhile may be missed."""
+    info = map_info(fd)
+    key_bytes, value_bytes = info.key_bytes, info.value_bytes
+    for keys, values in map_batches(fd, subject):
+        for row in range(len(keys) // key_bytes):
+            yield (
+                keys[row * key_bytes : (row + 1) * key_bytes],
+                values[row * value_bytes : (row + 1) * value_bytes],
+            )
+
+
+def map_batches(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of many entries at once, one behind the other."""
     info = map_info(fd)
     options = _BatchOptions(sz=c.sizeof(_BatchOptions))
-    key_bytes, value_bytes = info.key_bytes, info.value_bytes
-    keys = c.create_string_buffer(key_bytes * BATCH_ROWS)
-    values = c.create_string_buffer(value_bytes * BATCH_ROWS)
-    cursor = c.create_string_buffer(max(key_bytes, 4))
+    keys = c.create_string_buffer(info.key_bytes * BATCH_ROWS)
+    values = c.create_string_buffer(info.value_bytes * BATCH_ROWS)
+    cursor = c.create_string_buffer(max(info.key_bytes, 4))
     is_first = True
     while True:
         count = c.c_uint32(BATCH_ROWS)
@@ -111,14 +140,45 @@ def map_rows(fd: int, subject: str) -> Iterator[tuple[bytes, bytes]]:
             c.byref(count),
             c.byref(options),
         )
-        if result < 0 and result != -errno.ENOENT:
+        # EINTR: an entry went while the kernel was about to read it; go on where it stopped.
+        if result < 0 and result not in (-errno.ENOENT, -errno.EINTR):
             raise fail("read", subject, -result)
-        is_first = False
-        raw_keys, raw_values = keys.raw, values.raw
-        for row in range(count.value):
+        is_first = is_first and result == -errno.EINTR and not count.value
+        if count.value:
             yield (
-                raw_keys[row * key_bytes : (row + 1) * key_bytes],
-                raw_values[row * value_bytes : (row + 1) * value_bytes],
+                keys.raw[: count.value * info.key_bytes],
+                values.raw[: count.value * info.value_bytes],
             )
         if result == -errno.ENOENT:
             return
+
+
+def array_read(fd: int, subject: str, first: int, count: int, value_bytes: int) -> bytes:
+    """Return `count` entries of an array from `first` on, one behind the other."""
+    values = c.create_string_buffer(value_bytes * count)
+    keys = c.create_string_buffer(4 * BATCH_ROWS)
+    cursor = c.c_uint32(first - 1)
+    done = 0
+    while done < count:
+        part = c.c_uint32(min(BATCH_ROWS, count - done))
+        options = _BatchOptions(sz=c.sizeof(_BatchOptions))
+        result = library().bpf_map_lookup_batch(
+            fd,
+            c.byref(cursor) if first + done else None,
+            c.byref(cursor),
+            keys,
+            c.byref(values, done * value_bytes),
+            c.byref(part),
+            c.byref(options),
+        )
+        # The last entry of the array ends the walk with ENOENT.
+        if part.value == 0 or (result < 0 and result != -errno.ENOENT):
+            raise fail("read", f"{subject} (entry {first + done})", -result)
+        done += part.value
+    return values.raw
+
+
+def array_write(fd: int, subject: str, first: int, values: bytes, count: int) -> None:
+    """Write `count` entries of an array from `first` on, given one behind the other."""
+    keys = (c.c_uint32 * count)(*range(first, first + count))
+    map_update_batch(fd, subject, bytes(keys), values, count)

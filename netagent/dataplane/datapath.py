@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from enum import Enum
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from pyroute2 import IPRoute
 
@@ -27,6 +29,8 @@ from netagent.dataplane.abi import (
     Verdict,
     pin_root,
 )
+from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
+from netagent.dataplane.events import Events
 from netagent.dataplane.filters import (
     Direction,
     Filter,
@@ -34,7 +38,16 @@ from netagent.dataplane.filters import (
     observe_filter,
     remove_filters,
 )
-from netagent.dataplane.tables import CONNTRACK, ENDPOINT, LOCATION, TRANSITION, Counters, Table
+from netagent.dataplane.policy_maps import PolicyMaps
+from netagent.dataplane.tables import (
+    CONNTRACK,
+    ENDPOINT,
+    FRAGMENTS,
+    LOCATION,
+    TRANSITION,
+    Counters,
+    Table,
+)
 from netagent.model.addresses import StableId
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Location
@@ -59,6 +72,10 @@ class Datapath:
     location: Table[StableId, Location]
     transition: Table[StableId, TransitionRow]
     endpoint: Table[StableId, EndpointRow]
+    conntrack: Table[FlowRow, FlowStateRow]
+    fragments: Table[FragmentRow, FragmentStateRow]
+    policies: PolicyMaps
+    events: Events
 
     def __init__(self, pin_dir: Path) -> None:
         """Make the pinned maps, or adopt those that are there.
@@ -78,6 +95,9 @@ class Datapath:
         self.transition = Table(TRANSITION, pin_dir / "transition")
         self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
+        self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
+        self.policies = PolicyMaps(pin_dir)
+        self.events = Events(pin_dir)
         self._counters = Counters(pin_dir / "counters")
         self._netlink = IPRoute()
 
@@ -107,8 +127,11 @@ class Datapath:
         self._programs = loaded
 
     def _map_ids(self) -> list[int]:
-        tables = self.location, self.transition, self.endpoint, self.conntrack
-        return [*(table.map_id for table in tables), self._counters.map_id]
+        ids = [table.map_id for table in self._tables()]
+        return [*ids, *self.policies.map_ids, *self.events.map_ids, self._counters.map_id]
+
+    def _tables(self) -> tuple[Table[Any, Any], ...]:
+        return self.location, self.transition, self.endpoint, self.conntrack, self.fragments
 
     def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
         with (
@@ -124,12 +147,20 @@ class Datapath:
                 os.close(fd)
 
     def prune(self) -> list[str]:
-        """Unpin programs of other constants or releases; attached ones live on where they are."""
+        """Unpin programs of other constants, and all that releases with other maps have pinned.
+
+        To be called when everything is attached. Returns the names of programs, and of directories
+        with another version. What is still attached lives on where it is, with its maps.
+        """
         current = {full_name for full_name, _ in self._programs.values()}
         stale = [p for p in (self._pin_dir / "programs").iterdir() if p.name not in current]
         for path in stale:
             path.unlink()
-        return sorted(path.name for path in stale)
+        versions = [p for p in self._pin_dir.parent.iterdir() if re.fullmatch(r"v\d+", p.name)]
+        others = [path for path in versions if path.name != self._pin_dir.name]
+        for path in others:
+            shutil.rmtree(path)
+        return sorted(path.name for path in (*stale, *others))
 
     def program(self, name: str) -> int:
         """Return the descriptor of a loaded program; it stays ours."""
@@ -174,8 +205,10 @@ class Datapath:
     def close(self) -> None:
         """Close all descriptors; everything stays pinned and attached."""
         self._close_programs()
-        for table in (self.location, self.transition, self.endpoint, self.conntrack):
+        for table in self._tables():
             table.close()
+        self.policies.close()
+        self.events.close()
         self._counters.close()
         self._netlink.close()
 

@@ -82,6 +82,7 @@ def library() -> Any:
         "bpf_object__next_map",
         "bpf_object__find_program_by_name",
         "bpf_map__initial_value",
+        "ring_buffer__new",
     ):
         getattr(lib, name).restype = c.c_void_p
     lib.bpf_map__name.restype = c.c_char_p

@@ -29,7 +29,9 @@ Locator = NewType("Locator", int)
 HOST_NETWORK = 0
 """The network number of the hosts' own stable addresses."""
 
-NETWORK_MAX = (1 << 32) - 1
+NETWORK_MAX = (1 << 32) - 2
+"""The programs take the last number for all that is outside the fleet."""
+
 REGION_MAX = (1 << 12) - 1
 NUMBER_MAX = (1 << 20) - 1
 HOST_NUMBER_MAX = (1 << 16) - 1

@@ -34,6 +34,9 @@ FIGURES = tuple(field.name for field in fields(Usage))
 
 LIMITS = Usage(pairs=262_144, class_protocols=65_536, intervals=1_048_576, prefixes=65_536)
 
+UNLIMITED = Usage(*(1 << 62 for _ in FIGURES))
+"""For policies that no single host needs together."""
+
 _NAMED_MOST = 3
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from netagent.model.addresses import StableId
 from netagent.model.fleet import Host, Location, Transition
+from netagent.policy.delta import PolicyChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,5 @@ class Batch:
     locations: tuple[LocationChange, ...] = ()
     transitions: tuple[TransitionChange, ...] = ()
     dropped_networks: tuple[int, ...] = ()
+    policies: tuple[PolicyChange, ...] = ()
+    dropped_policies: tuple[int, ...] = ()

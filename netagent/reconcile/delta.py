@@ -15,7 +15,9 @@ from typing import Generic, Protocol, TypeVar
 from netagent.model.addresses import HOST_NETWORK, StableId, network_of
 from netagent.model.errors import ExhaustedError, InvalidError
 from netagent.model.fleet import Host, Transition
+from netagent.policy.capacity import check_capacity as check_policy_capacity
 from netagent.reconcile.batch import Batch, NamedLocation
+from netagent.reconcile.policies import find_dropped_policies, plan_policies
 from netagent.reconcile.view import Delta, View
 
 
@@ -81,9 +83,9 @@ class _Overlay(Generic[_R]):
 def plan_delta(view: View, batch: Batch) -> Delta:
     """Return what `batch` changes in `view`, which stays as it is.
 
-    Raises InvalidError, naming the field, when the batch cannot be meant: a network that is changed
-    before it was sent whole, an id outside its network, two hosts with one locator, key or id.
-    Pure.
+    Raises InvalidError, naming the field, when the batch cannot be meant: a network or policy that
+    is changed before it was sent whole, an id outside its network, two hosts with one locator, key
+    or id, an entry of a class that is not there. Pure.
     """
     hosts, removed_hosts = _plan_hosts(view, batch)
     networks = _plan_networks(view, batch)
@@ -92,6 +94,7 @@ def plan_delta(view: View, batch: Batch) -> Delta:
     if batch.is_snapshot:
         dropped |= view.networks.keys() - named
     kept = networks.keys() | (view.networks.keys() - dropped)
+    policies, dropped_policies = plan_policies(view, batch), find_dropped_policies(view, batch)
     delta = Delta(
         revision=batch.revision,
         hosts=hosts,
@@ -102,6 +105,13 @@ def plan_delta(view: View, batch: Batch) -> Delta:
             if number not in view.networks or view.networks[number].name != name
         },
         dropped_networks=frozenset(dropped),
+        policies=policies,
+        dropped_policies=dropped_policies,
+        former_policies={
+            number: view.policies[number]
+            for number in (*policies, *dropped_policies)
+            if number in view.policies
+        },
     )
     _plan_locations(view, batch, delta)
     _plan_transitions(view, batch, kept, delta)
@@ -114,8 +124,14 @@ def plan_delta(view: View, batch: Batch) -> Delta:
 def check_capacity(view: View, delta: Delta, endpoint_count: int, capacities: Capacities) -> None:
     """Raise ExhaustedError, with figures, when the kernel's tables have no room for `delta`.
 
-    Transitions are written before old ones go, so both have to fit at once. Pure.
+    Transitions are written before old ones go, so both have to fit at once. Policies are compared
+    with what they may need together, half of what the maps hold. Pure.
     """
+    if delta.policies:
+        after = view.policies | delta.policies
+        check_policy_capacity(
+            held.compiled for number, held in after.items() if number not in delta.dropped_policies
+        )
     added_hosts = len(delta.hosts.keys() - view.hosts.keys())
     locations = (
         view.count_locations()

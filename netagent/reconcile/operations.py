@@ -1,17 +1,23 @@
-"""Operations on the kernel, and the order that loses no packet.
+"""Operations on the kernel, and the order that loses no packet and lets none through.
 
     rank  operation            why there
     1     RemoveLocations      revocation: what control took away stops at once
-    2     SetPeers             a location is of use only when WireGuard knows its host
-    3     SetEndpoints         a packet for a location here needs the interface
-    4     SetTransitions       both places are permitted before the location flips
-    5     Prepare              what Activate needs is done before there is hurry
-    6     SetLocations         the flip: commits a move
-    7     Activate             the machine's own route follows its address
-    8     RemoveTransitions    from here in reverse: nothing above refers to them any more
-    9     Release              what was prepared for a move that did not come
-    10    RemoveEndpoints
-    11    SetPeers             without the hosts that went
+    2     SetPolicies          revocation too; and an identity has its entries before a location
+                               names it: one that no entry knows is judged by the default
+    3     SetPeers             a location is of use only when WireGuard knows its host
+    4     SetEndpoints         a packet for a location here needs the interface
+    5     SetTransitions       both places are permitted before the location flips
+    6     Prepare              what Activate needs is done before there is hurry
+    7     SetLocations         the flip: commits a move
+    8     Activate             the machine's own route follows its address
+    9     RemovePolicies       no location here needs them any more; without its policy, a machine
+                               that is still here could not say a word
+    10    RaiseGeneration      flows are evaluated again once all that decides them is in place;
+                               before, one could be found right by half of it and stay
+    11    RemoveTransitions    from here in reverse: nothing above refers to them any more
+    12    Release              what was prepared for a move that did not come
+    13    RemoveEndpoints
+    14    SetPeers             without the hosts that went
 
 Each is idempotent; a failure leaves a state from which the whole plan can be made and run again.
 """
@@ -25,22 +31,26 @@ from typing import ClassVar, TypeAlias
 
 from netagent.model.addresses import StableId
 from netagent.model.fleet import Host, Location, Transition
+from netagent.policy.entries import CompiledPolicy
 
 
 class Rank(IntEnum):
     """The place of an operation in the order."""
 
     REVOKE = 1
-    ADD_PEERS = 2
-    SET_ENDPOINTS = 3
-    SET_TRANSITIONS = 4
-    PREPARE = 5
-    SET_LOCATIONS = 6
-    ACTIVATE = 7
-    REMOVE_TRANSITIONS = 8
-    RELEASE = 9
-    REMOVE_ENDPOINTS = 10
-    REMOVE_PEERS = 11
+    SET_POLICIES = 2
+    ADD_PEERS = 3
+    SET_ENDPOINTS = 4
+    SET_TRANSITIONS = 5
+    PREPARE = 6
+    SET_LOCATIONS = 7
+    ACTIVATE = 8
+    REMOVE_POLICIES = 9
+    RAISE_GENERATION = 10
+    REMOVE_TRANSITIONS = 11
+    RELEASE = 12
+    REMOVE_ENDPOINTS = 13
+    REMOVE_PEERS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,29 @@ class RemoveLocations:
 
     rank: ClassVar[Rank] = Rank.REVOKE
     ids: tuple[StableId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicies:
+    """Puts these policies in force, each as a whole; ascending by network number."""
+
+    rank: ClassVar[Rank] = Rank.SET_POLICIES
+    policies: tuple[CompiledPolicy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePolicies:
+    """Takes away all that the kernel holds of these networks' policies."""
+
+    rank: ClassVar[Rank] = Rank.REMOVE_POLICIES
+    networks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseGeneration:
+    """Has every flow evaluated again on its next packet."""
+
+    rank: ClassVar[Rank] = Rank.RAISE_GENERATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +174,9 @@ class RemoveEndpoints:
 
 Operation: TypeAlias = (
     RemoveLocations
+    | SetPolicies
+    | RemovePolicies
+    | RaiseGeneration
     | SetPeers
     | SetEndpoints
     | SetTransitions
@@ -188,8 +224,12 @@ def order(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 
 def _is_empty(operation: Operation) -> bool:
     match operation:
-        case SetPeers():
+        case SetPeers() | RaiseGeneration():
             return False
+        case SetPolicies():
+            return not operation.policies
+        case RemovePolicies():
+            return not operation.networks
         case SetEndpoints() | SetTransitions() | SetLocations():
             return not operation.rows
         case _:

@@ -17,12 +17,15 @@ from netagent.reconcile.operations import (
     EndpointBinding,
     Operation,
     Prepare,
+    RaiseGeneration,
     Release,
     RemoveEndpoints,
     RemoveLocations,
+    RemovePolicies,
     RemoveTransitions,
     SetEndpoints,
     SetLocations,
+    SetPolicies,
     SetTransitions,
     order,
     plan_peers,
@@ -83,6 +86,7 @@ def plan_changes(
         (
             *_plan_host_changes(view, delta, own_name),
             RemoveLocations(tuple(sorted(delta.removed_locations))),
+            SetPolicies(tuple(held.compiled for _, held in sorted(delta.policies.items()))),
             SetTransitions(dict(sorted(delta.transitions.items()))),
             SetLocations(locations),
             Prepare(
@@ -93,9 +97,26 @@ def plan_changes(
                 )
             ),
             Activate(arrived),
+            RemovePolicies(tuple(sorted(delta.dropped_policies))),
+            *((RaiseGeneration(),) if changes_verdicts(view, delta) else ()),
             RemoveTransitions(tuple(sorted(delta.removed_transitions))),
             Release(tuple(sorted(delta.removed_transitions.keys() & attached))),
         )
+    )
+
+
+def changes_verdicts(view: View, delta: Delta) -> bool:
+    """Whether a known flow may have to be judged otherwise after `delta`; view: before it.
+
+    A machine that moves keeps its identity, and one that comes has no flows yet. One that goes may
+    come back with another identity while its flows are remembered, so these are outdated when it
+    goes; hosts all have one identity.
+    """
+    if delta.policies or delta.dropped_policies or delta.removed_locations:
+        return True
+    return any(
+        (held := view.location(stable_id)) is not None and held.identity != row.location.identity
+        for stable_id, row in delta.locations.items()
     )
 
 
@@ -143,6 +164,10 @@ def plan_tables(
         and held_transitions[stable_id] == row
         and observed.transitions[stable_id].deadline_ns - now_ns < refresh_below_ns
     }
+    misjudged = bool(locations.surplus) or any(
+        stable_id in observed.locations and observed.locations[stable_id].identity != row.identity
+        for stable_id, row in locations.wrong.items()
+    )
     return order(
         (
             RemoveLocations(locations.surplus),
@@ -150,6 +175,7 @@ def plan_tables(
             SetTransitions(transitions.wrong),
             SetTransitions(fading, is_refresh=True),
             SetLocations(locations.wrong),
+            *((RaiseGeneration(),) if misjudged else ()),
             RemoveTransitions(transitions.surplus),
             RemoveEndpoints(endpoints.surplus),
         )

@@ -1,4 +1,4 @@
-"""What the agent holds of the fleet: the desired state, as control told it.
+"""What the agent holds of the fleet and of its policies: the desired state, as control told it.
 
 Changed by whole deltas only (see delta.py), so it is always the state at one revision. It lives in
 memory and knows neither the kernel nor the replica.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from netagent.model.addresses import HOST_NETWORK, Locator, StableId, network_of
 from netagent.model.fleet import IDENTITY_HOST, Host, Location, Transition
+from netagent.policy.entries import DEFAULT_RULE, CompiledPolicy
 from netagent.reconcile.batch import NamedLocation
 
 TOMBSTONES_MAX = 65_536
@@ -28,11 +29,21 @@ class NetworkTable:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPolicy:
+    """One network's policy. content: what control calls it; two called alike are alike."""
+
+    compiled: CompiledPolicy
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """The least that brings a view from one revision to the next; see plan_delta.
 
     removed_locations, removed_transitions: what was held, by id.
     remembered: id -> epoch of rows that control removed by id.
+    policies: by network number, those that change, and share what stays with what they were.
+    former_policies: what was held of these and of the dropped ones.
     """
 
     revision: int
@@ -45,6 +56,9 @@ class Delta:
     transitions: dict[StableId, Transition] = field(default_factory=dict)
     removed_transitions: dict[StableId, Transition] = field(default_factory=dict)
     remembered: dict[StableId, int] = field(default_factory=dict)
+    policies: dict[int, HeldPolicy] = field(default_factory=dict)
+    dropped_policies: frozenset[int] = frozenset()
+    former_policies: dict[int, HeldPolicy] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -58,6 +72,8 @@ class Delta:
             or self.removed_locations
             or self.transitions
             or self.removed_transitions
+            or self.policies
+            or self.dropped_policies
         )
 
     @property
@@ -77,12 +93,16 @@ def host_location(host: Host) -> Location:
 
 
 class View:
-    """Hosts, networks, locations and transitions at `revision`."""
+    """Hosts, networks, locations, transitions and policies at `revision`.
+
+    policies: by network number; not every network that is held has one here.
+    """
 
     def __init__(self) -> None:
         self.revision = 0
         self.hosts: dict[str, Host] = {}
         self.networks: dict[int, NetworkTable] = {}
+        self.policies: dict[int, HeldPolicy] = {}
         self.tombstones: OrderedDict[StableId, int] = OrderedDict()
         self._host_ids: dict[StableId, Host] = {}
 
@@ -139,6 +159,32 @@ class View:
             if machine in table.ids and network in ("", table.name)
         )
 
+    def party_name(self, stable_id: StableId) -> str:
+        """Return NETWORK/NAME of a machine, `host:NAME` of a host, empty of one not held.
+
+        Any thread may ask, as for network_name and rule_name.
+        """
+        if network_of(stable_id) == HOST_NETWORK:
+            host = self._host_ids.get(stable_id)
+            return f"host:{host.name}" if host else ""
+        table = self.networks.get(network_of(stable_id))
+        row = table.locations.get(stable_id) if table else None
+        return f"{table.name}/{row.name}" if table and row else ""
+
+    def network_name(self, number: int) -> str:
+        """Return a network's name; of one not held its number."""
+        if (held := self.policies.get(number)) is not None:
+            return held.compiled.network
+        table = self.networks.get(number)
+        return table.name if table else str(number)
+
+    def rule_name(self, network: int, number: int) -> str:
+        """Return a rule's name, empty for the default; of a rule that is gone its number."""
+        if number == DEFAULT_RULE:
+            return ""
+        held = self.policies.get(network)
+        return (held.compiled.rules if held else {}).get(number, f"rule {number}")
+
     def apply(self, delta: Delta) -> None:
         """Take a delta that plan_delta made from this very state."""
         for name in delta.removed_hosts:
@@ -170,4 +216,7 @@ class View:
             self.tombstones.move_to_end(stable_id)
         while len(self.tombstones) > TOMBSTONES_MAX:
             self.tombstones.popitem(last=False)
+        for number in delta.dropped_policies:
+            del self.policies[number]
+        self.policies.update(delta.policies)
         self.revision = delta.revision

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from fleet_of_three import HOSTS, INTERFACES, constants_of
+from host_routes import set_up_routes
 from host_under_test import HostUnderTest
 from kernel.namespaces import make_interface, mount_bpffs, own_namespaces
 
@@ -24,6 +25,7 @@ def hosts(
     bpffs = mount_bpffs(tmp_path_factory.mktemp("bpffs"))
     for name, ifindex in INTERFACES.items():
         make_interface(name, ifindex)
+    set_up_routes()
     opened = {name: HostUnderTest(bpffs / name, constants_of(name)) for name in HOSTS}
     yield opened
     for host in opened.values():

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv6Address
 from random import Random
 
 from draw_headers import draw_extension_headers
-from draw_talks import draw_talk, senders_of
+from draw_talks import Talk, address_of, draw_outside, draw_talk, senders_of
 from draw_worlds import IDS, PLACES
 from fleet_of_three import INTERFACES, MACHINES, MESH, MTU_BYTES
+from oracle.policies import End
 from oracle.programs import ETHERNET_BYTES
 from oracle.world import Arrival, World
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrDestOpt
@@ -22,7 +22,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from netagent.dataplane.abi import MARK_DECIDED
-from netagent.model.addresses import GATEWAY_MAC, StableId, machine_mac
+from netagent.model.addresses import GATEWAY_MAC, machine_mac
 
 FOREIGN = (
     "::",
@@ -39,7 +39,7 @@ FOREIGN = (
     "fd4e:6574:6167:2::1",
     "fc1a::1",
 )
-# Test runs refuse shorter ones; test_short_frames.py sends those through an interface.
+# Test runs refuse shorter ones; test_real_interfaces.py sends those through an interface.
 IPV6_FRAME_BYTES_MIN = 54
 HOW_BENT = (*["whole"] * 18, "cut", "padded", "changed", "header", "shortened", "tagged")
 WITHOUT_PORTS = (4, 6, 17, 41, 50, 51, 58, 59, 132, 200)
@@ -48,17 +48,23 @@ WITHOUT_PORTS = (4, 6, 17, 41, 50, 51, 58, 59, 132, 200)
 def draw_from_machine(random: Random, world: World) -> Arrival:
     """Draw a frame at the ingress of a machine's interface."""
     machines = [stable_id for stable_id in world.endpoints if stable_id != world.host_id]
-    return _draw_frame(random, world, machines or list(MACHINES))
+    return _draw_frame(random, world, [End(one) for one in machines or MACHINES])
 
 
 def draw_from_host(random: Random, world: World) -> Arrival:
     """Draw a frame at the ingress of the host's own interface."""
-    return _draw_frame(random, world, [world.host_id])
+    return _draw_frame(random, world, [End(world.host_id), *_visitors(random, world)])
 
 
-def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arrival:
-    talk = draw_talk(random, world, senders)
-    endpoint = world.endpoints.get(talk.source)
+def _visitors(random: Random, world: World) -> list[End]:
+    """Return some addresses outside, those among them that machines know."""
+    known = [End(flow.high, outside=flow.outside) for flow in world.flows if flow.is_outside]
+    return [draw_outside(random), *known]
+
+
+def _draw_frame(random: Random, world: World, senders: list[End]) -> Arrival:
+    talk = draw_talk(random, world, senders, can_leave=True)
+    endpoint = world.endpoints.get(talk.source.id or world.host_id)
     if endpoint and random.randint(0, 9):
         ifindex, mac = endpoint.ifindex, endpoint.mac
     else:
@@ -67,7 +73,7 @@ def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arriva
     source = _draw_address(random, world.fleet.prefix_int, talk.source)
     destination = _draw_address(random, world.fleet.prefix_int, talk.destination)
     if random.randint(0, 15):
-        packet = _draw_ip(random, source, destination, talk.transport)
+        packet = _draw_ip(random, source, destination, talk)
     else:
         packet = _draw_solicitation(random, source)
     frame = bytes(Ether(src=mac.hex(":"), dst=GATEWAY_MAC.hex(":"), type=0x86DD))
@@ -78,14 +84,14 @@ def _draw_frame(random: Random, world: World, senders: list[StableId]) -> Arriva
 
 def draw_from_mesh(random: Random, world: World) -> Arrival:
     """Draw a packet that WireGuard took: from the host where its source is, or from elsewhere."""
-    talk = draw_talk(random, world, list(IDS))
+    talk = draw_talk(random, world, [End(one) for one in IDS], can_leave=False)
     anywhere = (*PLACES, world.fleet.prefix_int)
-    source_upper = random.choice((*senders_of(world, talk) * 4, *anywhere))
-    own = random.randint(0, 11)
+    source_upper = random.choice((*senders_of(world, talk) * 10, *anywhere))
+    own = random.randint(0, 23)
     destination_upper = world.locator if own else random.choice(anywhere)
     source = _draw_address(random, source_upper, talk.source)
     destination = _draw_address(random, destination_upper, talk.destination)
-    data = _bend(random, b"", bytes(_draw_ip(random, source, destination, talk.transport)))
+    data = _bend(random, b"", bytes(_draw_ip(random, source, destination, talk)))
     return Arrival(data, MESH, random.choice((0, MARK_DECIDED)))
 
 
@@ -103,13 +109,13 @@ DRAW_ARRIVAL: dict[str, Callable[[Random, World], Arrival]] = {
 }
 
 
-def _draw_address(random: Random, upper: int, stable_id: StableId) -> str:
+def _draw_address(random: Random, upper: int, end: End) -> str:
     if random.randint(0, 24) == 0:
         return random.choice(FOREIGN)
-    return str(IPv6Address(upper << 64 | stable_id))
+    return str(address_of(end, upper))
 
 
-def _draw_ip(random: Random, source: str, destination: str, transport: Packet) -> Packet:
+def _draw_ip(random: Random, source: str, destination: str, talk: Talk) -> Packet:
     packet = IPv6(
         src=source,
         dst=destination,
@@ -120,9 +126,9 @@ def _draw_ip(random: Random, source: str, destination: str, transport: Packet) -
     for header in draw_extension_headers(random):
         packet /= header
     last = packet.lastlayer()
-    if isinstance(transport, Raw):
-        last.nh = random.choice(WITHOUT_PORTS)
-    return packet / transport
+    if isinstance(talk.above, Raw):
+        last.nh = talk.next_header or random.choice(WITHOUT_PORTS)
+    return packet / talk.above
 
 
 def _draw_solicitation(random: Random, source: str) -> Packet:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
+from draw_flows import draw_flows, draw_fragments
 from fleet_of_three import (
     FAR_NS,
     FLEET,
@@ -19,53 +20,72 @@ from fleet_of_three import (
     MACHINES,
     MESH,
     SECOND_NS,
+    Clocks,
     at_locator,
     empty_world,
     interface,
 )
-from oracle.access import OTHER_TIMEOUT_NS, TCP_TIMEOUT_NS
-from oracle.packet import ICMPV6, SCTP, TCP, UDP
+from oracle.policies import EntriesJudge
 from oracle.world import World
+from policy_books import Policies
 
-from netagent.dataplane.abi import EndpointRow, FlowRow, TransitionRow
+from netagent.dataplane.abi import EndpointRow, TransitionRow
+from netagent.dataplane.abi_policy import RuleRow
 from netagent.model.addresses import StableId, make_locator
+from netagent.model.fleet import Identity, Location
 
-PORTS = (0, 80, 0xFFFF)
 LEFT_THE_FLEET = make_locator(FLEET, 2, 9)
 PLACES = (*LOCATORS.values(), LEFT_THE_FLEET)
 IDS = (*MACHINES, *HOST_IDS.values())
 MACHINE_INTERFACES = tuple(sorted(set(INTERFACES.values()) - {MESH, HOST}))
-
-# Ages keep their distance from the time-outs, so that a slow run changes no verdict.
-AGES_NS = (
-    0,
-    SECOND_NS,
-    OTHER_TIMEOUT_NS - 60 * SECOND_NS,
-    OTHER_TIMEOUT_NS + SECOND_NS,
-    TCP_TIMEOUT_NS - 60 * SECOND_NS,
-    TCP_TIMEOUT_NS + SECOND_NS,
-)
+GENERATION = 7
+NEW_IDENTITY = Identity(999)
 
 
-def draw_world(random: Random, host: str, now_ns: int) -> World:
-    """Draw what `host` knows: mostly its machines attached and in place, some on the move."""
-    base = empty_world(host, now_ns)
+def draw_world(
+    random: Random,
+    host: str,
+    clocks: Clocks,
+    policies: Policies,
+    rule_indices: Mapping[RuleRow, int],
+) -> World:
+    """Draw what `host` knows: mostly its machines attached and in place, some on the move.
+
+    rule_indices: where the rules of `policies` are counted.
+    """
+    base = replace(
+        empty_world(host, clocks),
+        judge=EntriesJudge(policies),
+        generation=random.choice((GENERATION, GENERATION, 0, 0xFFFFFFFF)),
+        rule_indices=rule_indices,
+    )
     endpoints = _draw_endpoints(random, base)
-    located = {stable_id: at_locator(random.choice(PLACES)) for stable_id in _some(random, IDS, 8)}
+    located = {
+        stable_id: _draw_location(random, stable_id, random.choice(PLACES))
+        for stable_id in _some(random, IDS, 8)
+    }
     in_place = {
-        stable_id: at_locator(base.locator) for stable_id in _some(random, tuple(endpoints), 8)
+        stable_id: _draw_location(random, stable_id, base.locator)
+        for stable_id in _some(random, tuple(endpoints), 8)
     }
     return replace(
         base,
         locations=located | in_place,
         transitions={stable_id: _draw_move(random, base) for stable_id in _some(random, IDS, 2)},
         endpoints=endpoints,
-        flows=_draw_flows(random, base),
+        flows=draw_flows(random, base),
+        fragments=draw_fragments(random, base),
     )
 
 
 def _some(random: Random, ids: tuple[StableId, ...], tenths: int) -> list[StableId]:
     return [stable_id for stable_id in ids if random.randint(1, 10) <= tenths]
+
+
+def _draw_location(random: Random, stable_id: StableId, place: int) -> Location:
+    """Draw a location: mostly with the identity it has in policies, else one just given out."""
+    found = at_locator(stable_id, place)
+    return found if random.randint(0, 15) else replace(found, identity=NEW_IDENTITY)
 
 
 def _draw_move(random: Random, base: World) -> TransitionRow:
@@ -86,16 +106,3 @@ def _draw_endpoints(random: Random, base: World) -> Mapping[StableId, EndpointRo
         for stable_id in _some(random, (base.host_id,), 8)
     }
     return rows | own
-
-
-def _draw_flows(random: Random, base: World) -> Mapping[FlowRow, int]:
-    flows = {}
-    for _ in range(random.randint(0, 16)):
-        protocol = random.choice((TCP, UDP, SCTP, ICMPV6))
-        ports = random.choice(PORTS), random.choice(PORTS)
-        if protocol == ICMPV6:
-            ports = ports[0], ports[0]
-        ends = random.choice((base.host_id, *HOST_IDS.values())), random.choice(MACHINES)
-        flow = FlowRow(*ends, *ports, protocol)
-        flows[flow] = max(1, base.now_ns - random.choice(AGES_NS))
-    return flows

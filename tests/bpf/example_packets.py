@@ -12,6 +12,7 @@ from fleet_of_three import (
     FAR_NS,
     HOST,
     HOST_IDS,
+    IDENTITIES,
     MESH,
     MTU_BYTES,
     ONE,
@@ -19,6 +20,7 @@ from fleet_of_three import (
     RED_WEB,
     THREE,
     TWO,
+    Clocks,
     address,
     empty_world,
     interface,
@@ -26,13 +28,22 @@ from fleet_of_three import (
     moving,
     on_wire,
 )
+from oracle.flows import TCP_TIMEOUT_NS
+from oracle.policies import EntriesJudge
 from oracle.world import Arrival, World
+from policy_books import BUILT_IN, Policies
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from netagent.dataplane.abi import FlowRow
+from netagent.dataplane.abi_flows import (
+    FlowFlag,
+    FlowRow,
+    FlowStateRow,
+    FragmentRow,
+    FragmentStateRow,
+)
 from netagent.model.addresses import GATEWAY_MAC, StableId, machine_mac, make_id
 
 ASH_ID, BIRCH_ID, CEDAR_ID = (HOST_IDS[host] for host in (ASH, BIRCH, CEDAR))
@@ -42,44 +53,60 @@ ARRIVING = make_id(1, 1, 12)
 STALE_MOVE = make_id(1, 1, 13)
 NOT_ATTACHED = make_id(1, 1, 14)
 AT_CEDAR = make_id(1, 1, 15)
+DATABASE_HERE = make_id(1, 1, 16)
 NOBODY = make_id(1, 1, 99)
 
-WELCOME = FlowRow(ASH_ID, RED_WEB, 4000, 443, 17)
-WELCOME_ECHO = FlowRow(ASH_ID, RED_WEB, 77, 77, 58)
-FORGOTTEN = FlowRow(ASH_ID, RED_WEB, 4001, 443, 17)
-_FORGOTTEN_AGE_NS = 121 * 10**9
+GENERATION = 40
+ASKED = FlowFlag.ASKED_EGRESS | FlowFlag.ASKED_INGRESS
+FORGOTTEN_AGE_NS = TCP_TIMEOUT_NS + 10**9
+
+# What the host has asked RED_WEB, and what it has asked too long ago.
+WELCOME = FlowRow(ASH_ID, RED_WEB, 0, 4000, 443, 17)
+WELCOME_ECHO = FlowRow(ASH_ID, RED_WEB, 0, 77, 0, 58)
+FORGOTTEN = FlowRow(ASH_ID, RED_WEB, 0, 4001, 443, 17)
+
+# The first fragment of a packet from RED_WEB has gone out.
+BEGUN = FragmentRow(RED_WEB, RED_DATABASE, 0, 7)
 
 
-def example_world(now_ns: int) -> World:
-    """Return what ash knows.
+def example_world(clocks: Clocks, policies: Policies = BUILT_IN) -> World:
+    """Return what ash knows, under policies in force since generation 40.
 
-    Here: RED_WEB at interface one, NEIGHBOUR at two, BLUE_WEB at three, NOT_ATTACHED nowhere.
+    Here: RED_WEB at interface one, NEIGHBOUR and DATABASE_HERE at two, BLUE_WEB at three,
+    NOT_ATTACHED nowhere. All of red have the identity of RED_WEB but for the databases.
     At birch: RED_DATABASE. MOVED_AWAY went from here to birch, ARRIVING comes from birch.
     """
     here = (ASH_ID, RED_WEB, NEIGHBOUR, BLUE_WEB, NOT_ATTACHED)
     there = (BIRCH_ID, RED_DATABASE, MOVED_AWAY, ARRIVING, STALE_MOVE)
-    locations = dict.fromkeys(here, located(ASH)) | dict.fromkeys(there, located(BIRCH))
+    afar = (AT_CEDAR, CEDAR_ID)
+    places = dict.fromkeys(here, ASH) | dict.fromkeys(there, BIRCH) | dict.fromkeys(afar, CEDAR)
+    asked = FlowStateRow(clocks.coarse_ns - 30 * 10**9, GENERATION, ASKED)
     return replace(
-        empty_world(ASH, now_ns),
-        locations=locations | {AT_CEDAR: located(CEDAR), CEDAR_ID: located(CEDAR)},
+        empty_world(ASH, clocks),
+        locations={stable_id: located(stable_id, place) for stable_id, place in places.items()}
+        | {DATABASE_HERE: replace(located(DATABASE_HERE, ASH), identity=IDENTITIES[RED_DATABASE])},
         transitions={
             MOVED_AWAY: moving(ASH, BIRCH, FAR_NS),
             ARRIVING: moving(BIRCH, ASH, FAR_NS),
-            STALE_MOVE: moving(ASH, BIRCH, now_ns - 1),
+            STALE_MOVE: moving(ASH, BIRCH, clocks.boot_ns - 1),
         },
         endpoints={
             ASH_ID: interface(ASH_ID, HOST, is_peer=False),
             RED_WEB: interface(RED_WEB, ONE, is_peer=False),
             NEIGHBOUR: interface(NEIGHBOUR, TWO),
+            DATABASE_HERE: interface(DATABASE_HERE, TWO),
             BLUE_WEB: interface(BLUE_WEB, THREE),
             MOVED_AWAY: interface(MOVED_AWAY, TWO),
             ARRIVING: interface(ARRIVING, THREE),
         },
+        judge=EntriesJudge(policies),
+        generation=GENERATION,
         flows={
-            WELCOME: now_ns - 60 * 10**9,
-            WELCOME_ECHO: now_ns - 60 * 10**9,
-            FORGOTTEN: now_ns - _FORGOTTEN_AGE_NS,
+            WELCOME: asked,
+            WELCOME_ECHO: asked,
+            FORGOTTEN: replace(asked, seen_ns=clocks.coarse_ns - FORGOTTEN_AGE_NS),
         },
+        fragments={BEGUN: FragmentStateRow(clocks.coarse_ns, GENERATION)},
     )
 
 

@@ -1,13 +1,15 @@
-"""Named hosts, machines and interfaces for everybody: three hosts, two private networks."""
+"""Named hosts, machines and interfaces for everybody: three hosts, three private networks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
 from oracle.world import World
 
 from netagent.dataplane.abi import Constants, EndpointRow, TransitionRow
 from netagent.model.addresses import (
+    NETWORK_MAX,
     Fleet,
     Locator,
     StableId,
@@ -16,7 +18,7 @@ from netagent.model.addresses import (
     make_locator,
     stable_address,
 )
-from netagent.model.fleet import Identity, Location
+from netagent.model.fleet import IDENTITY_HOST, Identity, Location
 
 FLEET = Fleet("fleet-of-three", IPv6Network("fd4e:6574:6167:1::/64"))
 MTU_BYTES = 1408
@@ -29,7 +31,7 @@ HOSTS = {ASH: 1, BIRCH: 2, CEDAR: 0xFFFF}
 LOCATORS = {name: make_locator(FLEET, 1, number) for name, number in HOSTS.items()}
 HOST_IDS = {name: make_id(0, 1, number) for name, number in HOSTS.items()}
 
-RED, BLUE, LAST_NETWORK = 1, 2, 0xFFFFFFFF
+RED, BLUE, LAST_NETWORK = 1, 2, NETWORK_MAX
 RED_WEB = make_id(RED, 1, 1)
 RED_DATABASE = make_id(RED, 1, 2)
 RED_LAST = make_id(RED, 0xFFF, 0xFFFFF)
@@ -38,8 +40,29 @@ LAST = make_id(LAST_NETWORK, 0xFFF, 0xFFFFF)
 NOBODY = make_id(RED, 1, 77)
 MACHINES = (RED_WEB, RED_DATABASE, RED_LAST, BLUE_WEB, LAST)
 
+IDENTITIES = {
+    RED_WEB: Identity(2),
+    RED_DATABASE: Identity(3),
+    RED_LAST: Identity(4),
+    BLUE_WEB: Identity(5),
+    LAST: Identity(6),
+}
+
+# What the host's routes say (`conftest.py`): all goes out at interface two, but these.
+HOSTS_OWN_ADDRESS = IPv6Address("2001:db8:5::1")
+UNREACHABLE = IPv6Network("2001:db8:dead::/48")
+OUTSIDE = IPv6Address("2001:db8:1::1")
+
 SECOND_NS = 1_000_000_000
 FAR_NS = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What time it is. boot_ns: CLOCK_BOOTTIME. coarse_ns: CLOCK_MONOTONIC, of the last tick."""
+
+    boot_ns: int
+    coarse_ns: int
 
 
 def constants_of(host: str) -> Constants:
@@ -47,18 +70,40 @@ def constants_of(host: str) -> Constants:
     return Constants(FLEET, LOCATORS[host], HOST_IDS[host], MTU_BYTES, MESH)
 
 
-def empty_world(host: str, now_ns: int) -> World:
-    """Return a host that knows of nobody."""
-    return World(FLEET, LOCATORS[host], HOST_IDS[host], MTU_BYTES, MESH, now_ns)
+def forwards(outside: IPv6Address) -> bool:
+    """Whether the hosts' routes forward to an address outside."""
+    is_own = outside in (HOSTS_OWN_ADDRESS, IPv6Address("::1"))
+    return not is_own and outside not in UNREACHABLE
 
 
-def located(host: str) -> Location:
-    """Return the location of something that is on `host`."""
-    return Location(LOCATORS[host], Identity(7), 1)
+def empty_world(host: str, clocks: Clocks) -> World:
+    """Return a host that knows of nobody and has no policies."""
+    return World(
+        FLEET,
+        LOCATORS[host],
+        HOST_IDS[host],
+        MTU_BYTES,
+        MESH,
+        clocks.boot_ns,
+        clocks.coarse_ns,
+        forwards=forwards,
+    )
 
 
-def at_locator(locator: Locator) -> Location:
-    return Location(locator, Identity(7), 1)
+def identity_of(stable_id: StableId) -> Identity:
+    """Return the identity of a machine or host; of one without a name that of RED_WEB."""
+    if stable_id in HOST_IDS.values():
+        return IDENTITY_HOST
+    return IDENTITIES.get(stable_id, IDENTITIES[RED_WEB])
+
+
+def located(stable_id: StableId, host: str) -> Location:
+    """Return the location of an id that is on `host`."""
+    return at_locator(stable_id, LOCATORS[host])
+
+
+def at_locator(stable_id: StableId, locator: Locator) -> Location:
+    return Location(locator, identity_of(stable_id), 1)
 
 
 def moving(source: str, destination: str, deadline_ns: int = FAR_NS) -> TransitionRow:

@@ -9,10 +9,11 @@ from agreement import run_and_compare
 from draw_packets import IPV6_FRAME_BYTES_MIN
 from draw_worlds import draw_world
 from fleet_of_three import ASH, FLEET, INTERFACES, LOCATORS, RED_WEB
-from host_under_test import HostUnderTest, boot_clock_ns
+from host_under_test import HostUnderTest, read_clocks
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from oracle.world import Arrival
+from policy_books import BOOKS, BUILT_IN
 
 from netagent.dataplane.abi import MARK_DECIDED
 
@@ -50,9 +51,10 @@ def test_noise_gets_one_verdict(hosts: dict[str, HostUnderTest], program: str) -
     host = hosts[ASH]
 
     @SETTINGS
-    @given(random=st.randoms(use_true_random=False))
-    def survive(random: Random) -> None:
-        world = draw_world(random, ASH, boot_clock_ns())
+    @given(book=st.sampled_from(sorted(BOOKS)), random=st.randoms(use_true_random=False))
+    def survive(book: str, random: Random) -> None:
+        indices = host.enforce(BOOKS[book])
+        world = draw_world(random, ASH, read_clocks(), BOOKS[book], indices)
         host.fill(world)
         ifindex = random.choice(tuple(INTERFACES.values()))
         mark = random.choice((0, MARK_DECIDED))
@@ -69,8 +71,9 @@ def test_noise_gets_one_verdict(hosts: dict[str, HostUnderTest], program: str) -
 @example(size=BYTES_MAX)
 def test_no_size_of_zeroes_or_ones_is_too_odd(hosts: dict[str, HostUnderTest], size: int) -> None:
     host = hosts[ASH]
-    world = draw_world(Random(size), ASH, boot_clock_ns())
-    host.fill(world)
+    indices = host.enforce(BUILT_IN)
+    world = draw_world(Random(size), ASH, read_clocks(), BUILT_IN, indices)
     for byte in (b"\x00", b"\xff", b"\x60", b"\x2c"):
         for program in ("from_machine", "from_mesh"):
+            host.fill(world)
             run_and_compare(host, world, program, Arrival(byte * size, INTERFACES["one"]))

@@ -24,13 +24,14 @@ from fleet_of_three import (
     BLUE_WEB,
     HOST,
     MTU_BYTES,
+    OUTSIDE,
     RED_DATABASE,
     RED_WEB,
     THREE,
     TWO,
     address,
 )
-from host_under_test import HostUnderTest, boot_clock_ns
+from host_under_test import HostUnderTest, read_clocks
 from oracle.world import Arrival
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import (
@@ -53,7 +54,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from netagent.dataplane.abi import MARK_DECIDED, Verdict
-from netagent.model.addresses import machine_mac
+from netagent.model.addresses import StableId, machine_mac
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +73,12 @@ def web(above: Packet | bytes, destination: object = RED_DATABASE, **fields: int
 def host(above: Packet, destination: int = RED_DATABASE) -> Arrival:
     """Return a frame of the host's own stack."""
     return sent_by(ASH_ID, ip(ASH_ID, destination) / above, HOST)  # type: ignore[arg-type]
+
+
+def visit(destination: StableId) -> Arrival:
+    """Return a frame that the host's stack forwards from outside."""
+    header = IPv6(src=str(OUTSIDE), dst=str(address(destination)))
+    return sent_by(ASH_ID, header / datagram(), HOST)
 
 
 def whole_packet(**fields: int) -> bytes:
@@ -138,6 +145,10 @@ MACHINE_EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
         web(b"\x11\0\0\x08\0\0\0\7" + b"\0", nh=44),
         V.PASS_TO_MESH,
     ),
+    "3 nothing is walked behind a later fragment's header": (
+        web(b"\x2b\0\0\x08\0\0\0\7" + b"\0", nh=44),
+        V.PASS_TO_MESH,
+    ),
     "3 a routing header behind a first fragment's": (
         web(IPv6ExtHdrFragment(m=1) / IPv6ExtHdrRouting(addresses=["::1"]) / datagram()),
         V.DROP_EXTENSION_HEADER,
@@ -199,32 +210,42 @@ MACHINE_EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
         sent_by(ARRIVING, ip(ARRIVING, RED_DATABASE) / datagram(), THREE),
         V.DROP_NOT_LOCATED_HERE,
     ),
-    "9 the internet": (web(datagram(), "2001:db8::1"), V.DROP_OUTSIDE),
-    "9 a host's locator": (web(datagram(), "fc1a:1:2::1"), V.DROP_OUTSIDE),
+    "9 the internet": (web(datagram(), "2001:db8::1"), V.DROP_DENIED_EGRESS),
+    "9 a host's locator": (web(datagram(), "fc1a:1:2::1"), V.DROP_DENIED_EGRESS),
     "10 a router advertisement to a peer": (web(ICMPv6ND_RA()), V.DROP_NEIGHBOUR_DISCOVERY),
     "10 a neighbour advertisement to a peer": (web(ICMPv6ND_NA()), V.DROP_NEIGHBOUR_DISCOVERY),
     "10 a solicitation to a peer": (web(ICMPv6ND_NS()), V.DROP_NEIGHBOUR_DISCOVERY),
     "10 a listener report to a peer": (web(ICMPv6MLReport2()), V.DROP_NEIGHBOUR_DISCOVERY),
     "11 nobody has that address": (web(datagram(), NOBODY), V.DROP_UNKNOWN_DESTINATION),
-    "12 another network": (web(datagram(), BLUE_WEB), V.DROP_ISOLATED),
-    "12 a host, unasked": (web(datagram(), BIRCH_ID), V.DROP_HOST_CLOSED),
+    "12 another network": (web(datagram(), BLUE_WEB), V.DROP_DENIED_EGRESS),
+    "12 a host, unasked": (web(datagram(), BIRCH_ID), V.DROP_DENIED_EGRESS),
     "12 a host, in answer": (web(datagram(), ASH_ID), V.PASS_TO_HOST),
     "12 a host, in answer, too late": (
         web(datagram(destination_port=4001), ASH_ID),
-        V.DROP_HOST_CLOSED,
+        V.DROP_DENIED_EGRESS,
     ),
     "12 a host, in answer by another protocol": (
         web(TCP(sport=443, dport=4000), ASH_ID),
-        V.DROP_HOST_CLOSED,
+        V.DROP_DENIED_EGRESS,
     ),
     "12 a host, echo reply": (web(ICMPv6EchoReply(id=77), ASH_ID), V.PASS_TO_HOST),
     "12 a host, echo reply nobody asked for": (
         web(ICMPv6EchoReply(id=78), ASH_ID),
-        V.DROP_HOST_CLOSED,
+        V.DROP_DENIED_EGRESS,
     ),
-    "12 a host, echo request": (web(ICMPv6EchoRequest(id=77), ASH_ID), V.DROP_HOST_CLOSED),
-    "12 a host, an error": (web(ICMPv6DestUnreach() / Raw(bytes(48)), ASH_ID), V.DROP_HOST_CLOSED),
-    "12 a host, a fragment": (web(IPv6ExtHdrFragment() / datagram(), ASH_ID), V.DROP_FRAGMENT),
+    "12 a host, echo request": (web(ICMPv6EchoRequest(id=77), ASH_ID), V.DROP_DENIED_EGRESS),
+    "12 a host, an error": (
+        web(ICMPv6DestUnreach() / Raw(bytes(48)), ASH_ID),
+        V.DROP_DENIED_EGRESS,
+    ),
+    "12 a host, a first fragment in answer": (
+        web(IPv6ExtHdrFragment(m=1) / datagram(), ASH_ID),
+        V.PASS_TO_HOST,
+    ),
+    "12 a host, a later fragment of nothing": (
+        web(IPv6ExtHdrFragment(offset=1) / Raw(bytes(8)), ASH_ID),
+        V.DROP_FRAGMENT,
+    ),
     "13 as long as the MTU": (web(datagram(MTU_BYTES - 48)), V.PASS_TO_MESH),
     "13 one byte longer": (web(too_big()), V.DROP_TOO_BIG),
     "13 one byte longer, to a neighbour": (web(too_big(), NEIGHBOUR), V.DROP_TOO_BIG),
@@ -233,7 +254,7 @@ MACHINE_EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
         V.DROP_TOO_BIG,
     ),
     "13 a later fragment that is too big": (
-        web(IPv6ExtHdrFragment(offset=170) / Raw(bytes(1400))),
+        web(IPv6ExtHdrFragment(offset=170, id=7) / Raw(bytes(1400))),
         V.DROP_TOO_BIG,
     ),
     "14 a neighbour": (web(datagram(), NEIGHBOUR), V.PASS_TO_LOCAL_MACHINE),
@@ -248,17 +269,37 @@ HOST_EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
         sent_by(RED_WEB, ip(RED_WEB, RED_DATABASE) / datagram(), HOST),
         V.DROP_SPOOFED_ADDRESS,
     ),
+    "6 outside, to a machine that nobody opened": (visit(RED_WEB), V.DROP_DENIED_INGRESS),
+    "6 outside, to a machine elsewhere": (visit(RED_DATABASE), V.DROP_OUTSIDE),
+    "6 outside, to nobody": (visit(NOBODY), V.DROP_OUTSIDE),
+    "6 outside, to the host itself": (visit(ASH_ID), V.PASS_TO_HOST),
+    "6 outside, to outside": (
+        sent_by(ASH_ID, IPv6(src=str(OUTSIDE), dst="2001:db8::2") / datagram(), HOST),
+        V.DROP_OUTSIDE,
+    ),
+    "6 outside, a router advertisement": (
+        sent_by(ASH_ID, IPv6(src=str(OUTSIDE), dst=str(address(RED_WEB))) / ICMPv6ND_RA(), HOST),
+        V.DROP_NEIGHBOUR_DISCOVERY,
+    ),
+    "9 the host, to outside": (
+        sent_by(ASH_ID, ip(ASH_ID, str(OUTSIDE)) / datagram(), HOST),
+        V.DROP_OUTSIDE,
+    ),
     "12 another host": (host(datagram(), BIRCH_ID), V.PASS_TO_MESH),
     "12 a machine of any network": (host(datagram(), BLUE_WEB), V.PASS_TO_LOCAL_MACHINE),
     "12 a machine elsewhere": (host(TCP(sport=5, dport=80)), V.PASS_TO_MESH),
     "12 echo": (host(ICMPv6EchoRequest(id=9)), V.PASS_TO_MESH),
-    "12 echo reply, unasked": (host(ICMPv6EchoReply(id=9)), V.DROP_HOST_CLOSED),
+    "12 echo reply, of which the receiver is asked": (host(ICMPv6EchoReply(id=9)), V.PASS_TO_MESH),
     "12 an error": (host(ICMPv6DestUnreach() / Raw(bytes(48))), V.PASS_TO_MESH),
-    "12 a protocol that cannot be remembered": (
+    "12 a protocol without ports": (
         sent_by(ASH_ID, ip(ASH_ID, RED_DATABASE, nh=50) / Raw(bytes(8)), HOST),
-        V.DROP_HOST_CLOSED,
+        V.PASS_TO_MESH,
     ),
-    "12 a fragment": (host(IPv6ExtHdrFragment(m=1) / datagram()), V.DROP_FRAGMENT),
+    "12 a first fragment": (host(IPv6ExtHdrFragment(m=1) / datagram()), V.PASS_TO_MESH),
+    "12 a later fragment of another host's": (
+        host(IPv6ExtHdrFragment(offset=1) / Raw(bytes(8)), BIRCH_ID),
+        V.PASS_TO_MESH,
+    ),
     "13 too big": (host(too_big()), V.DROP_TOO_BIG),
 }
 
@@ -283,7 +324,6 @@ CASES = [
 def test_example(
     hosts: dict[str, HostUnderTest], program: str, arrival: Arrival, verdict: Verdict | None
 ) -> None:
-    world = example_world(boot_clock_ns())
-    hosts[ASH].fill(world)
+    world = hosts[ASH].fill(example_world(read_clocks()))
     expected, _ = run_and_compare(hosts[ASH], world, program, arrival)
     assert expected.verdict == verdict

@@ -34,7 +34,7 @@ from fleet_of_three import (
     moving,
     on_wire,
 )
-from host_under_test import HostUnderTest, boot_clock_ns
+from host_under_test import HostUnderTest, read_clocks
 from oracle.world import Arrival
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import (
@@ -43,6 +43,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrRouting,
 )
+from scapy.packet import Raw
 
 from netagent.dataplane.abi import Verdict
 
@@ -125,14 +126,18 @@ EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
     ),
     "6 another network": (
         from_wire(BIRCH, RED_DATABASE, BLUE_WEB, datagram()),
-        V.DROP_ISOLATED,
+        V.DROP_DENIED_INGRESS,
     ),
     "6 a machine to this host": (
         from_wire(BIRCH, RED_DATABASE, ASH_ID, datagram()),
-        V.DROP_HOST_CLOSED,
+        V.DROP_DENIED_INGRESS,
     ),
-    "6 a fragment to this host": (
+    "6 a first fragment to this host": (
         from_wire(BIRCH, RED_DATABASE, ASH_ID, IPv6ExtHdrFragment(m=1) / datagram()),
+        V.DROP_DENIED_INGRESS,
+    ),
+    "6 a later fragment of nothing": (
+        from_wire(BIRCH, RED_DATABASE, RED_WEB, IPv6ExtHdrFragment(offset=1) / Raw(bytes(8))),
         V.DROP_FRAGMENT,
     ),
     "6 another host to a machine": (
@@ -155,31 +160,32 @@ EXAMPLES: dict[str, tuple[Arrival, Verdict]] = {
     ("arrival", "verdict"), [pytest.param(*case, id=name) for name, case in EXAMPLES.items()]
 )
 def test_example(hosts: dict[str, HostUnderTest], arrival: Arrival, verdict: Verdict) -> None:
-    world = example_world(boot_clock_ns())
-    hosts[ASH].fill(world)
+    world = hosts[ASH].fill(example_world(read_clocks()))
     expected, _ = run_and_compare(hosts[ASH], world, "from_mesh", arrival)
     assert expected.verdict == verdict
 
 
 def test_a_move_takes_one_write_on_the_hosts_it_concerns(hosts: dict[str, HostUnderTest]) -> None:
     """The source delivers before the location flips, forwards after, and stops at the deadline."""
-    now_ns = boot_clock_ns()
+    clocks = read_clocks()
     prepared = replace(
-        example_world(now_ns),
-        transitions={RED_WEB: moving(ASH, CEDAR, now_ns + 3600 * SECOND_NS)},
+        example_world(clocks),
+        transitions={RED_WEB: moving(ASH, CEDAR, clocks.boot_ns + 3600 * SECOND_NS)},
     )
-    committed = replace(prepared, locations={**prepared.locations, RED_WEB: located(CEDAR)})
-    expired = replace(committed, transitions={RED_WEB: moving(ASH, CEDAR, now_ns - 1)})
+    committed = replace(
+        prepared, locations={**prepared.locations, RED_WEB: located(RED_WEB, CEDAR)}
+    )
+    expired = replace(committed, transitions={RED_WEB: moving(ASH, CEDAR, clocks.boot_ns - 1)})
     arrival = from_wire(BIRCH, RED_DATABASE, RED_WEB, datagram())
     verdicts = []
     for world in (prepared, committed, expired):
-        hosts[ASH].fill(world)
+        world = hosts[ASH].fill(world)
         verdicts.append(run_and_compare(hosts[ASH], world, "from_mesh", arrival)[0].verdict)
     assert verdicts == [V.PASS_FROM_MESH, V.PASS_FORWARDED, V.DROP_DESTINATION_NOT_HERE]
 
 
 def test_a_forwarded_packet_bears_the_forwarders_locator(hosts: dict[str, HostUnderTest]) -> None:
-    hosts[ASH].fill(example_world(boot_clock_ns()))
+    hosts[ASH].fill(example_world(read_clocks()))
     arrival = from_wire(CEDAR, AT_CEDAR, MOVED_AWAY, datagram())
     forwarded = IPv6(hosts[ASH].run("from_mesh", arrival).data)
     assert (int.from_bytes(bytes(forwarded)[8:16], "big"), forwarded.hlim) == (LOCATORS[ASH], 63)

@@ -23,7 +23,7 @@ from fleet_of_three import (
     constants_of,
     interface,
 )
-from host_under_test import HostUnderTest, boot_clock_ns
+from host_under_test import HostUnderTest, read_clocks
 from kernel.namespaces import make_interface, mount_bpffs, own_namespaces, set_up
 from oracle.programs import decide
 from oracle.world import Arrival, World
@@ -75,12 +75,12 @@ def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wires]:
         for ifindex in set(INTERFACES.values()) - {MESH, HOST}:
             host.datapath.attach(ifindex, Attachment.MACHINE)
         host.datapath.attach(HOST, Attachment.HOST)
-        world = example_world(boot_clock_ns())
+        world = example_world(read_clocks())
         world = replace(
             world,
             endpoints={**world.endpoints, NEIGHBOUR: interface(NEIGHBOUR, TWO, is_peer=False)},
         )
-        host.fill(world)
+        world = host.fill(world)
         sockets = {}
         for name, ifindex in INTERFACES.items():
             sock = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))

@@ -10,6 +10,7 @@ from oracle.world import Dropped
 
 IPV6_HEADER_BYTES = 40
 EXTENSION_HEADERS_MAX = 4
+TCP_FLAGS_OFFSET = 13
 
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS = 0, 43, 44, 60
 TCP, UDP, ICMPV6, SCTP = 6, 17, 58, 132
@@ -60,6 +61,7 @@ class Packet:
     raw: from the IPv6 header on, with any padding. protocol: of the transport.
     transport: from its header to the end of the payload; empty in a later fragment.
     is_fragment: has a fragment header. is_later_fragment: one other than the first.
+    identification: of the last fragment header; None without one.
     """
 
     raw: bytes
@@ -70,8 +72,12 @@ class Packet:
     transport: bytes
     transport_offset: int
     extension_headers: int
-    is_fragment: bool
     is_later_fragment: bool
+    identification: int | None
+
+    @property
+    def is_fragment(self) -> bool:
+        return self.identification is not None
 
     @property
     def icmp_type(self) -> int | None:
@@ -79,6 +85,22 @@ class Packet:
         if self.protocol != ICMPV6 or self.is_later_fragment:
             return None
         return self.transport[0]
+
+    @property
+    def icmp_code(self) -> int:
+        """Return the ICMPv6 code, or 0 where there is none."""
+        return 0 if self.icmp_type is None else self.transport[1]
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Return source and destination port; 0 for both where there are none."""
+        return read_ports(self.protocol, self.transport)
+
+    @property
+    def tcp_flags(self) -> int:
+        """Return the flags of a TCP header that is long enough to have them, else 0."""
+        is_there = self.protocol == TCP and len(self.transport) > TCP_FLAGS_OFFSET
+        return self.transport[TCP_FLAGS_OFFSET] if is_there else 0
 
     @property
     def is_icmp_error(self) -> bool:
@@ -103,7 +125,7 @@ def parse_packet(raw: bytes) -> Packet:
     # 3. Extension headers. Padding beyond the payload is not part of any header.
     rest = raw[IPV6_HEADER_BYTES : IPV6_HEADER_BYTES + payload_bytes]
     protocol, walked = raw[6], 0
-    is_fragment = is_later_fragment = False
+    is_later_fragment, identification = False, None
     while protocol in (HOP_BY_HOP, DESTINATION_OPTIONS, FRAGMENT, ROUTING):
         if protocol == ROUTING or (protocol == HOP_BY_HOP and walked > 0):
             raise Dropped(Verdict.DROP_EXTENSION_HEADER)
@@ -111,7 +133,7 @@ def parse_packet(raw: bytes) -> Packet:
             raise Dropped(Verdict.DROP_EXTENSION_HEADER)
         header_bytes = _extension_header_bytes(protocol, rest)
         if protocol == FRAGMENT:
-            is_fragment = True
+            identification = int.from_bytes(rest[4:8], "big")
             is_later_fragment = int.from_bytes(rest[2:4], "big") >> 3 > 0
         protocol, rest = rest[0], rest[header_bytes:]
         walked += 1
@@ -131,9 +153,16 @@ def parse_packet(raw: bytes) -> Packet:
         transport=b"" if is_later_fragment else rest,
         transport_offset=IPV6_HEADER_BYTES + payload_bytes - len(rest),
         extension_headers=walked,
-        is_fragment=is_fragment,
         is_later_fragment=is_later_fragment,
+        identification=identification,
     )
+
+
+def read_ports(protocol: int, transport: bytes) -> tuple[int, int]:
+    """Return the ports that a transport header begins with; 0 for both where there are none."""
+    if protocol not in WITH_PORTS or len(transport) < 4:
+        return 0, 0
+    return int.from_bytes(transport[0:2], "big"), int.from_bytes(transport[2:4], "big")
 
 
 def _extension_header_bytes(protocol: int, rest: bytes) -> int:

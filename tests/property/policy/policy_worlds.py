@@ -79,8 +79,8 @@ def cidr_selectors(draw) -> CidrSelector:
     return CidrSelector(tuple(sorted(prefixes)), tuple(sorted(exceptions)))
 
 
-def selectors():
-    network = st.sampled_from(("shop", "shop", "shop", "ops"))
+def selectors(own: str = "shop", peer: str = "ops"):
+    network = st.sampled_from((own, own, own, peer))
     return st.one_of(
         st.just(AnySelector()),
         st.just(HostSelector()),
@@ -91,8 +91,8 @@ def selectors():
     )
 
 
-def peers():
-    return st.lists(selectors(), min_size=1, max_size=2, unique=True).map(tuple)
+def peers(own: str = "shop", peer: str = "ops"):
+    return st.lists(selectors(own, peer), min_size=1, max_size=2, unique=True).map(tuple)
 
 
 PORTS = (0, 1, 21, 22, 23, 80, 443, 8000, 65534, 65535)
@@ -110,12 +110,12 @@ def traffic(draw) -> Traffic:
     return Traffic(protocol, first, last)
 
 
-def rules(name: str):
+def rules(name: str, own: str = "shop", peer: str = "ops"):
     return st.builds(
         Rule,
         st.just(name),
-        peers(),
-        peers(),
+        peers(own, peer),
+        peers(own, peer),
         st.sampled_from(Verdict),
         st.lists(traffic(), min_size=1, max_size=3).map(tuple),
         st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.AUDIT)),
@@ -123,11 +123,14 @@ def rules(name: str):
 
 
 @st.composite
-def policies(draw, most=6) -> Policy:
-    names = draw(st.lists(st.sampled_from("abcdefghij"), unique=True, max_size=most))
+def policies(draw, most=6, own="shop", peer="ops", least=0) -> Policy:
+    """Policies of network `own` that know of themselves and of network `peer`."""
+    names = draw(
+        st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=least, max_size=most)
+    )
     return Policy(
-        "shop",
-        tuple(draw(rules(name)) for name in names),
+        own,
+        tuple(draw(rules(name, own, peer)) for name in names),
         draw(st.sampled_from(Verdict)),
         draw(st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.AUDIT))),
     )

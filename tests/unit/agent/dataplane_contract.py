@@ -11,9 +11,10 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
+from agent_policies import DB_IDENTITY, WEB_IDENTITY, allowing
 from agent_rig import DB, FLEET, H1, H2, WEB
 
-from netagent.agent.ports import DatapathPort, LinksPort, MeshPort
+from netagent.agent.ports import DatapathPort, LinksPort, MeshPort, PolicyPort
 from netagent.dataplane.abi import Constants, EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Attachment, Datapath
 from netagent.dataplane.link_use import LinkUse
@@ -22,9 +23,12 @@ from netagent.dataplane.wireguard import Mesh, PeerConfig, ensure_private_key
 from netagent.model.addresses import GATEWAY_MAC, locator_network
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Endpoint, Identity, Location
+from netagent.policy.entries import Direction
+from netagent.policy.language import Verdict
 
 NETNS = Path("/run/netns/web")
 ADDRESS = IPv6Address("fd00:1:2::1:10:1")
+MIRROR = IPv6Address("2001:db8::7")
 MAC = b"\x02\x6e\0\0\0\1"
 PEER = PeerConfig(
     b"\x07" * 32, Endpoint(IPv4Address("10.9.0.2"), 51820), locator_network(H2.locator)
@@ -47,6 +51,39 @@ def check_tables(datapath: DatapathPort) -> None:
     assert datapath.location.items() == {WEB: location}
     datapath.location.update({})
     assert datapath.location.capacity > 0
+
+
+def check_policies(policies: PolicyPort) -> None:
+    first, second = allowing("tcp/5432"), allowing("tcp/80", "icmp6/echo", version=2)
+    ends = WEB_IDENTITY, DB_IDENTITY
+    generation = policies.generation()
+    assert policies.ask(1, Direction.INSIDE, *ends, 6, 5432) is None
+
+    assert policies.apply(first) > 0
+    assert policies.apply(first) == 0
+
+    answer = policies.ask(1, Direction.INSIDE, *ends, 6, 5432)
+    assert answer is not None
+    assert (answer.verdict, answer.rule, answer.version) == (Verdict.ALLOW, 1, 1)
+    outside = policies.ask(1, Direction.EGRESS, WEB_IDENTITY, MIRROR, 6, 443)
+    assert outside is not None
+    assert (outside.verdict, outside.rule) == (Verdict.ALLOW, 2)
+    assert outside.destination == first.prefixes[IPv6Network("2001:db8::/32")]
+    assert policies.apply(second) > 0
+    answer = policies.ask(1, Direction.INSIDE, *ends, 6, 5432)
+    assert answer is not None
+    assert (answer.verdict, answer.rule, answer.version) == (Verdict.DENY, 0, 2)
+    assert policies.held() == policies.observe()
+    policies.forget()
+    assert policies.apply(second) == 0, "what is read from the kernel is what was written"
+    assert policies.raise_generation() == generation + 1
+    assert policies.generation() == generation + 1
+    counters = policies.rule_counters()
+    rules = [(1, 0), (1, 0), (1, 1), (1, 1), (1, 2), (1, 2)]
+    assert [(rule.network, rule.number) for rule, _ in counters] == rules
+    assert policies.drop(1) > 0
+    assert policies.drop(1) == 0
+    assert policies.ask(1, Direction.INSIDE, *ends, 6, 80) is None
 
 
 def check_mesh(mesh: MeshPort) -> None:
@@ -132,6 +169,7 @@ def check_failures(datapath: DatapathPort, links: LinksPort) -> None:
 
 def check_all(datapath: DatapathPort, links: LinksPort, mesh: MeshPort) -> None:
     check_tables(datapath)
+    check_policies(datapath.policies)
     check_handed(links)
     check_mesh(mesh)
     check_links_and_programs(datapath, links, mesh)
@@ -149,7 +187,7 @@ def main() -> None:
     ):
         subprocess.run(command.split(), check=True)
     ensure_private_key(Path("/run/key"))
-    with Datapath.open(Path("/run/bpf/netagent/v1")) as datapath, Links() as links:
+    with Datapath.open(Path("/run/bpf/netagent/v2")) as datapath, Links() as links:
         check_all(datapath, links, Mesh("netagent0", Path("/run/key")))
 
 

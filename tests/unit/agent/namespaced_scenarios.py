@@ -24,6 +24,8 @@ from netagent.api.control.v1 import (
     machine_service_pb2_grpc,
     network_service_pb2,
     network_service_pb2_grpc,
+    policy_service_pb2,
+    policy_service_pb2_grpc,
 )
 from netagent.model.errors import StateError
 from netagent.model.fleet import Endpoint
@@ -94,6 +96,7 @@ class Host:
         request = network_service_pb2.CreateNetworkRequest(name="red")
         networks.CreateNetwork(request, wait_for_ready=True, timeout=DEADLINE_S)
         machines = machine_service_pb2_grpc.MachineServiceStub(channel)
+        self.policies = policy_service_pb2_grpc.PolicyServiceStub(channel)
         until(lambda: self.status().connected, "connected")
         machines.CreateMachine(
             machine_service_pb2.CreateMachineRequest(network="red", name="web", host="h1")
@@ -185,6 +188,44 @@ def drift_is_found_and_counted(host: Host) -> None:
 
     until(lambda: "from_machine" in filters("na-web"), "its filter")
     until(lambda: host.status().drift_mended == 1, "counted once")
+
+
+def ping(source: str, destination: str) -> bool:
+    """Whether one echo is answered. source: `web`, or the host for an empty one."""
+    inside = ["ip", "netns", "exec", source] if source else []
+    command = [*inside, "ping", "-6", "-c1", "-W1", destination]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def policies_are_enforced_told_counted_mended_and_adopted(host: Host) -> None:
+    web = host.status().endpoints[0].address
+    own = host.status().address
+    until(lambda: ping("", web), "the built-in policy lets hosts in")
+    assert not ping("web", own), "and nothing out"
+
+    flows = [response.flow for response in host.stub().WatchFlows(pb.WatchFlowsRequest())]
+    told = {(f.verdict, f.source.name, f.destination.name, f.network, f.rule) for f in flows}
+    assert ("drop_denied_egress", "red/web", "host:h1", "red", "") in told
+    assert ("pass_to_local_machine", "host:h1", "red/web", "red", "hosts-reach-machines") in told
+    counters = host.stub().ListRuleCounters(pb.ListRuleCountersRequest(network="red")).counters
+    allowed = {c.rule: c.allowed_packets for c in counters if c.at_receiver}
+    assert allowed["hosts-reach-machines"] >= 2
+
+    before = host.status().drift_mended
+    row = "pinned /run/bpf/netagent/v2/policy_network key 1 0 0 0"
+    run(f"bpftool map delete {row}")
+    until(lambda: host.status().drift_mended > before, "drift counted")
+    assert "slot" in run(f"bpftool map lookup {row}")
+    assert ping("", web)
+
+    host.policies.ApplyPolicy(policy_service_pb2.ApplyPolicyRequest(text="network: red\n"))
+    until(lambda: [one.version for one in host.status().policies] == [1], "applied")
+    assert not ping("", web)
+    host.stop_agent(signal.SIGKILL)
+    assert not ping("", web), "without an agent too"
+    host.agent = host.start_agent()
+    until(lambda: host.status().connected, "connected again")
+    assert host.status().kernel_writes == 0
 
 
 def stopping_leaves_the_data_path(host: Host) -> None:

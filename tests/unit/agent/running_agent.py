@@ -83,3 +83,4 @@ async def running_agent(
             agent.stop()
             await task
             replica.close()
+            kernel.close()

@@ -8,6 +8,9 @@ from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
+from simulated_events import EventState, SimulatedEvents
+from simulated_policies import PolicyState, SimulatedPolicies
+
 from netagent.dataplane.abi import Constants, Counter, Verdict
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
@@ -24,8 +27,10 @@ class SimulatedTable:
         self.capacity = capacity
         self.rows: dict = {}
         self.refuses = False
+        self.before_get: Callable[[], object] = lambda: None
 
     def get(self, key):
+        self.before_get()
         return self.rows.get(key)
 
     def items(self):
@@ -55,6 +60,8 @@ class SimulatedDataplane:
         self.location = SimulatedTable(self.journal, "location", location_capacity)
         self.transition = SimulatedTable(self.journal, "transition", 100)
         self.endpoint = SimulatedTable(self.journal, "endpoint", 100)
+        self.policies = PolicyState(self.journal)
+        self.events = EventState()
         self.links: dict[str, Link] = {"u0": Link("u0", 1, b"\x02" * 6, 1500, True)}
         self.uses: dict[str, LinkUse] = {}
         self.loaded: Constants | None = None
@@ -87,6 +94,8 @@ class SimulatedDatapath:
         self.location = state.location
         self.transition = state.transition
         self.endpoint = state.endpoint
+        self.policies = SimulatedPolicies(state.policies)
+        self.events = SimulatedEvents(state.events)
 
     def load(self, constants: Constants) -> None:
         self._state.loaded = constants
@@ -111,10 +120,10 @@ class SimulatedDatapath:
         return []
 
     def counters(self) -> dict[Verdict, Counter]:
-        return {Verdict.PASS_TO_MESH: Counter(3, 300), Verdict.DROP_ISOLATED: Counter(0, 0)}
+        return {Verdict.PASS_TO_MESH: Counter(3, 300), Verdict.DROP_NO_POLICY: Counter(0, 0)}
 
     def close(self) -> None:
-        pass
+        self.events.close()
 
 
 class SimulatedLinks:

@@ -7,6 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from agent_policies import (
+    DB_IDENTITY,
+    TO_MIRRORS,
+    allowing,
+    compiled,
+    difference,
+    whole,
+)
 from agent_rig import DB, FLEET, H1, H2, OWN, WEB, at, located, moving, settled, snapshot
 
 from netagent.agent.attached import AttachedMachine, FormerLink
@@ -14,7 +22,9 @@ from netagent.agent.replica import Replica, read_handed_of_stopped
 from netagent.agent.replica_schema import SCHEMA_VERSION
 from netagent.model.addresses import GATEWAY_MAC, stable_address
 from netagent.model.errors import ConfigError
-from netagent.reconcile.batch import Batch
+from netagent.model.fleet import Location
+from netagent.policy.entries import CompiledPolicy
+from netagent.reconcile.batch import Batch, NamedLocation
 from netagent.reconcile.delta import plan_delta
 from netagent.reconcile.view import View
 
@@ -193,13 +203,83 @@ def test_a_file_of_the_first_release_is_taken_over(path: Path) -> None:
     replica.write_attached(FLEET, replace(TAP, former=None))
     replica.close()
     database = sqlite3.connect(path)
-    database.execute("DROP TABLE handed_interfaces")
+    for table in ("handed_interfaces", "policy", "policy_pair", "policy_rule"):
+        database.execute(f"DROP TABLE {table}")
     database.close()
     assert read_handed_of_stopped(path) == {}
 
     held = Replica(path).read()
 
     assert held.attached == {WEB: replace(TAP, former=None)}
+    assert held.view.policies == {}
+
+
+def test_policies_are_read_again_as_they_were(path: Path) -> None:
+    red, blue = allowing("tcp/5432", "udp/53"), compiled(network="blue", default="allow")
+    replica, view = written(path, Batch(1, True, policies=(whole(red, b"r"), whole(blue, b"b"))))
+    replica.close()
+
+    assert Replica(path).read().view.policies == view.policies
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(allowing("tcp/80", version=2), id="another class"),
+        pytest.param(compiled(TO_MIRRORS, version=2), id="a pair less"),
+        pytest.param(compiled(version=2), id="a prefix less"),
+        pytest.param(allowing("tcp/5432", version=2), id="another version"),
+        pytest.param(compiled(default="allow", version=2), id="another default"),
+    ],
+)
+def test_policies_that_change_are_read_as_they_are(path: Path, after: CompiledPolicy) -> None:
+    before, blue = allowing("tcp/5432"), compiled(network="blue", default="allow")
+    replica, view = written(
+        path,
+        Batch(1, True, policies=(whole(before), whole(blue))),
+        Batch(2, policies=(difference(before, after),)),
+        Batch(3, policies=(difference(after, before, b"3"),)),
+        Batch(4, policies=(whole(after, b"4"),)),
+    )
+
+    assert replica.read().view.policies == view.policies
+    assert view.policies[1].compiled == after
+
+
+def test_a_change_of_policy_writes_only_what_changes(path: Path) -> None:
+    before, after = allowing("tcp/5432"), allowing("tcp/5432", "tcp/80", version=2)
+    replica, view = written(path, Batch(1, True, policies=(whole(before),)))
+    delta = plan_delta(view, Batch(2, policies=(difference(before, after),)))
+    watcher = sqlite3.connect(path)
+    watcher.execute("UPDATE policy_prefix SET identity = 7")
+    watcher.commit()
+
+    replica.write_delta(FLEET, delta)
+
+    assert select(path, "SELECT DISTINCT identity FROM policy_prefix") == [(7,)]
+    assert select(path, "SELECT version FROM policy") == [(2,)]
+    watcher.close()
+
+
+def test_a_change_of_policy_written_twice_is_as_one(path: Path) -> None:
+    before, after = allowing("tcp/5432"), allowing("tcp/80", version=2)
+    replica, view = written(path, Batch(1, True, policies=(whole(before),)))
+    delta = plan_delta(view, Batch(2, policies=(difference(before, after),)))
+    view.apply(delta)
+
+    replica.write_delta(FLEET, delta)
+    replica.write_delta(FLEET, delta)
+
+    assert replica.read().view.policies == view.policies
+
+
+def test_a_dropped_policy_leaves_nothing(path: Path) -> None:
+    policies = (whole(allowing("tcp/80")), whole(compiled(network="blue")))
+    written(path, Batch(1, True, policies=policies), Batch(2, dropped_policies=(1,)))
+
+    for table in ("policy", "policy_pair", "policy_interval", "policy_prefix", "policy_rule"):
+        assert select(path, f"SELECT * FROM {table} WHERE network = 1") == [], table
+    assert select(path, "SELECT name FROM policy") == [("blue",)]
 
 
 def documented_queries() -> list[str]:
@@ -208,8 +288,12 @@ def documented_queries() -> list[str]:
 
 @pytest.mark.parametrize("query", documented_queries())
 def test_documented_queries_run(path: Path, query: str) -> None:
+    database = NamedLocation("db", Location(H2.locator, DB_IDENTITY, 1))
     written(
-        path, snapshot({WEB: at(H1, 1), DB: at(H2, 1, "db")}), moving(WEB, H1, H2, 2, revision=2)
+        path,
+        snapshot({WEB: at(H1, 1), DB: database}),
+        Batch(2, policies=(whole(allowing("tcp/5432")),)),
+        moving(WEB, H1, H2, 2, revision=3),
     )
     address = str(stable_address(FLEET, DB))
 
@@ -222,7 +306,7 @@ def test_every_column_is_documented(path: Path) -> None:
     written(path, snapshot({}))
     document = DOCUMENT.read_text()
     objects = select(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    assert len(objects) == 8
+    assert len(objects) == 13
 
     for (name,) in objects:
         assert f"### {name}" in document

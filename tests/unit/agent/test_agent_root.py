@@ -32,6 +32,7 @@ pytestmark = [
         "removed_interface_is_made_again",
         "machine_whose_namespace_is_gone_does_not_stop_the_rest",
         "drift_is_found_and_counted",
+        "policies_are_enforced_told_counted_mended_and_adopted",
         "stopping_leaves_the_data_path",
         "cleanup_leaves_nothing_of_ours_and_all_of_others",
     ],

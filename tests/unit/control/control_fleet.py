@@ -18,15 +18,19 @@ from netagent.api.control.v1 import (
     machine_service_pb2_grpc,
     move_service_pb2_grpc,
     network_service_pb2_grpc,
+    policy_service_pb2_grpc,
     sync_service_pb2_grpc,
 )
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
 from netagent.api.control.v1 import move_service_pb2 as moves_pb
 from netagent.api.control.v1 import network_service_pb2 as networks_pb
 from netagent.api.control.v1 import sync_service_pb2 as sync_pb
+from netagent.api.convert_policy_reading import policies_from_messages
 from netagent.api.types.v1 import types_pb2
 from netagent.control.config import ControlConfig
 from netagent.control.server import Control, serve_control
+from netagent.policy.delta import apply_delta, empty_policy
+from netagent.policy.entries import CompiledPolicy
 
 DEADLINE_S = 30
 
@@ -55,6 +59,7 @@ class Stubs:
         self.hosts = host_service_pb2_grpc.HostServiceStub(channel)
         self.networks = network_service_pb2_grpc.NetworkServiceStub(channel)
         self.machines = machine_service_pb2_grpc.MachineServiceStub(channel)
+        self.policies = policy_service_pb2_grpc.PolicyServiceStub(channel)
         self.moves = move_service_pb2_grpc.MoveServiceStub(channel)
         self.sync = sync_service_pb2_grpc.SyncServiceStub(channel)
 
@@ -108,6 +113,11 @@ class Agent:
     hosts: set[str] = field(default_factory=set)
     tables: dict[int, dict[int, tuple[int, int, int, str]]] = field(default_factory=dict)
     transitions: dict[int, dict[int, tuple[int, int, int]]] = field(default_factory=dict)
+    policies: dict[int, CompiledPolicy] = field(default_factory=dict)
+    contents: dict[int, bytes] = field(default_factory=dict)
+    opinion: types_pb2.Opinion | None = None
+    is_silent: bool = False
+    questions: list[types_pb2.FlowQuestion] = field(default_factory=list)
     batches: list[list[sync_pb.Update]] = field(default_factory=list)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     reject: str = ""
@@ -123,6 +133,10 @@ class Agent:
             revision=self.revision,
             networks=sorted(self.tables),
             fleet_id=self.fleet_id,
+            policies=[
+                sync_pb.HeldPolicy(network=network, content=content)
+                for network, content in sorted(self.contents.items())
+            ],
         )
         parts: list[sync_pb.Update] = []
         try:
@@ -131,6 +145,11 @@ class Agent:
                 if response.WhichOneof("message") == "welcome":
                     self.is_snapshot = response.welcome.snapshot
                     self.fleet_id = response.welcome.fleet.fleet_id
+                    continue
+                if response.WhichOneof("message") == "question":
+                    answer = self._answer_question(response.question)
+                    if not self.is_silent:
+                        await call.write(answer)
                     continue
                 parts.append(response.update)
                 if response.update.revision:
@@ -150,6 +169,10 @@ class Agent:
             return sync_pb.SyncRequest(rejected=sync_pb.Rejected(revision=revision, reason=reason))
         for part in parts:
             self._take(part)
+        self._take_policies([table for part in parts for table in part.policies])
+        for network in [n for part in parts for n in part.dropped_policies]:
+            self.policies.pop(network, None)
+            self.contents.pop(network, None)
         self.revision = revision
         return sync_pb.SyncRequest(applied=sync_pb.Applied(revision=revision))
 
@@ -173,6 +196,22 @@ class Agent:
         for network in part.dropped_networks:
             self.tables.pop(network, None)
             self.transitions.pop(network, None)
+
+    def _take_policies(self, tables: list[sync_pb.PolicyTable]) -> None:
+        for change in policies_from_messages(tables):
+            empty = empty_policy(change.network, change.number)
+            before = empty if change.is_whole else self.policies[change.number]
+            self.policies[change.number] = apply_delta(before, change.delta)
+            self.contents[change.number] = change.content
+
+    def _answer_question(self, question: sync_pb.Question) -> sync_pb.SyncRequest:
+        self.questions.append(question.flow)
+        answer = sync_pb.Answer(number=question.number)
+        if self.opinion is None:
+            answer.problem = "does not know"
+        else:
+            answer.opinion.CopyFrom(self.opinion)
+        return sync_pb.SyncRequest(answer=answer)
 
     def names(self, network: int) -> list[str]:
         return sorted(name for _, _, _, name in self.tables.get(network, {}).values())

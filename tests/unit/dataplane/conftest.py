@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from kernel.namespaces import mount_bpffs, mount_tmpfs, own_namespaces
 
+from netagent.dataplane.abi import pin_directory
+
 
 @pytest.fixture
 def namespaces() -> Iterator[None]:
@@ -20,4 +22,4 @@ def namespaces() -> Iterator[None]:
 @pytest.fixture
 def pin_dir(namespaces: None, tmp_path: Path) -> Path:
     """Return where a data path may pin, on a BPF file system of this test's own."""
-    return mount_bpffs(tmp_path / "bpffs") / "netagent" / "v1"
+    return pin_directory(mount_bpffs(tmp_path / "bpffs"))

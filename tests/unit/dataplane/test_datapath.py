@@ -95,6 +95,21 @@ def test_programs_whose_maps_lost_their_pins_are_exchanged(
         assert fresh.is_attached(PORT, Attachment.MACHINE)
 
 
+def test_what_another_release_has_pinned_goes_once_everything_is_attached(
+    datapath: Datapath, pin_dir: Path
+) -> None:
+    with Datapath.open(pin_dir.parent / "v1") as older:
+        older.load(SMALL)
+        older.attach(PORT, Attachment.MACHINE)
+    datapath.attach(PORT, Attachment.MACHINE)
+
+    assert datapath.prune() == ["v1"]
+
+    assert [path.name for path in pin_dir.parent.iterdir()] == [pin_dir.name]
+    assert datapath.is_attached(PORT, Attachment.MACHINE)
+    assert datapath.prune() == []
+
+
 def test_detaching_takes_ours_and_leaves_others(datapath: Datapath) -> None:
     datapath.attach(PORT, Attachment.MACHINE)
     with IPRoute() as netlink:

@@ -4,18 +4,22 @@ from collections.abc import Callable, Iterable
 
 from netagent.model.addresses import StableId
 from netagent.model.fleet import Host, Location
+from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
     Prepare,
+    RaiseGeneration,
     Release,
     RemoveEndpoints,
     RemoveLocations,
+    RemovePolicies,
     RemoveTransitions,
     SetEndpoints,
     SetLocations,
     SetPeers,
+    SetPolicies,
     SetTransitions,
 )
 from netagent.reconcile.plan import HeldTransition, ObservedTables
@@ -32,6 +36,8 @@ class SimulatedKernel:
         self.peers: tuple[Host, ...] = ()
         self.activated: list[StableId] = []
         self.prepared: set[StableId] = set()
+        self.policies: dict[int, CompiledPolicy] = {}
+        self.generation = 0
         self.writes = 0
 
     def observe(self) -> ObservedTables:
@@ -67,6 +73,13 @@ class SimulatedKernel:
             case RemoveEndpoints(ids=ids):
                 for stable_id in ids:
                     self.endpoints.pop(stable_id, None)
+            case SetPolicies(policies=policies):
+                self.policies.update({policy.number: policy for policy in policies})
+            case RemovePolicies(networks=networks):
+                for number in networks:
+                    self.policies.pop(number, None)
+            case RaiseGeneration():
+                self.generation += 1
             case Prepare(ids=ids):
                 self.prepared |= set(ids)
             case Release(ids=ids):
