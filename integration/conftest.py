@@ -27,7 +27,7 @@ TOOLS = {
     "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
 }
 LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
-VM_TIMEOUT_S = 1200
+VM_TIMEOUT_S = 1800
 """Of one test; the first of a run boots the lab, and may build the image."""
 
 KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-lab-logs"))

@@ -11,7 +11,7 @@ from integration.lab.pace import PACE
 T = TypeVar("T")
 
 POLL_S = 0.02
-SLOWEST_S = 120.0
+SLOWEST_S = 240.0
 """A slow lab gets no more than this, unless the deadline itself is later."""
 
 

@@ -46,7 +46,7 @@ class GuestDaemon:
         """Start it; returns when it is ready."""
         if release is not None:
             raise CannotDo("a release from a directory: a guest installs wheels")
-        self._shell.run("systemctl", "start", self.unit, timeout_s=180)
+        self._shell.run("systemctl", "start", self.unit)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal to the process, and have systemd start no other."""
@@ -54,9 +54,9 @@ class GuestDaemon:
         if number is signal.SIGKILL:
             # Stopping what is about to be started again cancels that.
             kill = f"systemctl kill --kill-whom=main --signal={name} {self.unit} || true;"
-            self._shell.script(f"{kill} systemctl stop {self.unit}", timeout_s=120)
+            self._shell.script(f"{kill} systemctl stop {self.unit}")
         else:
-            self._shell.run("systemctl", "stop", self.unit, timeout_s=120)
+            self._shell.run("systemctl", "stop", self.unit)
 
     def crash(self) -> None:
         """kill -9, and leave what comes next to systemd."""

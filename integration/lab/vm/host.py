@@ -25,9 +25,9 @@ from netagent.dataplane.abi import pin_directory
 from netagent.dataplane.tables import Layout
 
 WIREGUARD_PORT = 51820
-RPC_TIMEOUT_S = 60.0
-BOOT_TIMEOUT_S = 300.0
-STEP_TIMEOUT_S = 120.0
+RPC_TIMEOUT_S = 120.0
+BOOT_TIMEOUT_S = 600.0
+STEP_TIMEOUT_S = 300.0
 AGENT_SOCKET = "/run/netagent/agent.sock"
 BPFFS = Path("/sys/fs/bpf")
 
@@ -195,7 +195,7 @@ audit_interval_s = 10.0
     def prune(self) -> None:
         """Leave of netagent what a host has that was never started."""
         self.heal()
-        self.namespace.script(PRUNE, timeout_s=180)
+        self.namespace.script(PRUNE)
 
 
 def address_with_length(address: IPv4Address | IPv6Address) -> str:

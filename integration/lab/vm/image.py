@@ -45,6 +45,7 @@ MASKED = (
 )
 DISK_BYTES = 1600 << 20
 BUILD_TIMEOUT_S = 1200
+UNUSED_S = 7 * 86_400
 SSHD = """\
 HostKey /etc/ssh/ssh_host_ed25519_key
 HostKey /etc/ssh/ssh_host_ecdsa_key
@@ -105,7 +106,17 @@ def get_image(*, rebuild: bool = False) -> Image:
             shutil.rmtree(directory, ignore_errors=True)
         if not (directory / "image.json").exists():
             _build(directory)
+            _remove_unused(directory)
+        (directory / "image.json").touch()
     return Image(directory)
+
+
+def _remove_unused(used: Path) -> None:
+    """Remove images that nobody has used for a week."""
+    for described in CACHE.glob("*/image.json"):
+        is_old = time.time() - described.stat().st_mtime > UNUSED_S
+        if is_old and described.parent != used:
+            shutil.rmtree(described.parent)
 
 
 def digest_of_inputs() -> str:

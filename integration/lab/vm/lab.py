@@ -47,7 +47,7 @@ MANAGEMENT = IPv4Address("169.254.77.0")
 EMULATED_SLOWNESS = 20.0
 CONTROL_SOCKET = "/run/netagent/control.sock"
 HOSTS_MAX = 20
-RPC_TIMEOUT_S = 60.0
+RPC_TIMEOUT_S = 120.0
 BOOTED = "booted"
 """The stage of a guest that has booted and has no netagent yet."""
 
@@ -215,7 +215,7 @@ class VmLab(Lab):
         """Make the lab what it was after `start`: no network, no machine, new daemons."""
         self._end_machines()
         at_once(self.hosts.values(), GuestHost.prune)
-        self.control_shell.script(PRUNE_CONTROL, timeout_s=180)
+        self.control_shell.script(PRUNE_CONTROL)
         self.wait_control()
         self._start_agents()
 

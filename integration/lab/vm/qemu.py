@@ -24,7 +24,7 @@ from integration.lab.vm.kernels import DEFAULT
 from integration.lab.wait import wait_until
 
 MEMORY_MIB = 512
-MONITOR_S = 60
+MONITOR_S = 240
 SNAPSHOT = "kept"
 SNAPSHOTS_MAX = 24
 """About 150 MB each; a lab of three hosts has two of four machines."""

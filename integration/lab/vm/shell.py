@@ -18,7 +18,10 @@ from integration.lab.backend import CannotDo
 from integration.lab.namespace import CommandError, Namespace
 from integration.lab.wait import wait_until
 
-CONNECT_S = 5
+CONNECT_S = 10
+COMMAND_S = 240.0
+"""Of a command that takes two seconds on an idle machine; emulation has what others leave."""
+
 SSH_CONFIG = """\
 Host *
   User root
@@ -29,8 +32,8 @@ Host *
   GlobalKnownHostsFile /dev/null
   LogLevel ERROR
   ConnectTimeout {connect_s}
-  ServerAliveInterval 5
-  ServerAliveCountMax 4
+  ServerAliveInterval 10
+  ServerAliveCountMax 12
   ControlMaster auto
   ControlPath {directory}/%h.ssh
   ControlPersist yes
@@ -78,12 +81,16 @@ class GuestShell:
         return self._fabric.command([*self._ssh(), *([] if words else ["-t"]), "--", *remote])
 
     def run(
-        self, *arguments: str, check: bool = True, timeout_s: float = 60, stdin: str | None = None
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout_s: float = COMMAND_S,
+        stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; CommandError when it fails and `check` is set."""
         return self._fabric.run_outside(self.command(arguments), check, timeout_s, stdin)
 
-    def script(self, text: str, *, check: bool = True, timeout_s: float = 60) -> str:
+    def script(self, text: str, *, check: bool = True, timeout_s: float = COMMAND_S) -> str:
         """Run a shell script that stops at the first failure; return its output."""
         return self.run("sh", "-ec", text, check=check, timeout_s=timeout_s).stdout
 
@@ -104,7 +111,9 @@ class GuestShell:
     def write(self, path: str, content: bytes) -> None:
         """Write a file."""
         command = self._fabric.command([*self._ssh(), "--", f"cat >{shlex.quote(path)}"])
-        done = subprocess.run(command, input=content, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, input=content, capture_output=True, timeout=COMMAND_S, check=False
+        )
         if done.returncode != 0:
             raise CommandError(f"{self.name}: {path}: {done.stderr.decode(errors='replace')}")
 
