@@ -9,7 +9,7 @@ from integration.bench.figures import spread
 from integration.vm_migration.observer import Answers
 
 IN_FLIGHT_S = 0.05
-"""A ping that was sent so long before the guest stopped may reach it only then: machines are busy."""
+"""A ping that was sent so long before the guest stopped may reach it only then, on a busy host."""
 
 
 @dataclass(frozen=True, slots=True)
