@@ -9,10 +9,11 @@ import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 
+from integration.lab.enter import inside
 from integration.lab.lab import Lab
 from integration.lab.wait import wait_until
 from integration.scenarios.kernel import ENDPOINT, LOCATION, id_of, locator_of, table
-from integration.scenarios.traffic import datagrams, inside, pings, place_of, received
+from integration.scenarios.traffic import datagrams, pings, place_of, received
 from netagent.model.fleet import Location
 
 

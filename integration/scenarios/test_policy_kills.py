@@ -18,10 +18,11 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from integration.lab.enter import inside
 from integration.lab.lab import Lab
 from integration.lab.policies import apply_policy
 from integration.lab.wait import wait_until
-from integration.scenarios.traffic import Place, inside, place_of
+from integration.scenarios.traffic import Place, place_of
 from netagent.api.control.v1 import machine_service_pb2 as machine_pb
 from netagent.api.control.v1 import policy_service_pb2 as policy_pb
 from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub

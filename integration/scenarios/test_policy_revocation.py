@@ -7,13 +7,14 @@ import selectors
 import socket
 from collections.abc import Iterator
 
+from integration.lab.enter import inside
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.machine import Machine
 from integration.lab.policies import apply_policy, rule_counters
 from integration.lab.stream import PORT, streaming
 from integration.lab.wait import wait_until
-from integration.scenarios.traffic import Place, inside, place_of
+from integration.scenarios.traffic import Place, place_of
 
 CONNECTIONS = 1_000
 SERVICE = 7_600

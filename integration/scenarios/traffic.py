@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from integration.lab.enter import inside
 from integration.lab.host import Host
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace
 
-_CLONE_NEWNET = 0x40000000
 SILENCE_S = 1.0
 """No answer for this long is silence; an answer takes about a millisecond."""
 
@@ -41,19 +40,6 @@ def place_of(owner: Machine | Host) -> Place:
     """Return where a machine's or a host's own stable address is."""
     address = owner.address if isinstance(owner, Machine) else owner.status().address
     return Place(owner.name, owner.namespace, address)
-
-
-@contextlib.contextmanager
-def inside(namespace: Namespace) -> Iterator[None]:
-    """Make this thread's new sockets belong to a namespace, for the block."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as own, namespace.netns.open() as other:
-        if libc.setns(other.fileno(), _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot enter {namespace.name}")
-        try:
-            yield
-        finally:
-            libc.setns(own.fileno(), _CLONE_NEWNET)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from netagent.cli.output import NONE
 from netagent.cli.views import Document
 
 HEADERS = ("TIME", "KIND", "VERDICT", "FROM", "TO", "TRAFFIC", "DECIDED BY")
-WIDTHS = (12, 5, 20, 16, 16, 10, 0)
+WIDTHS = (12, 5, 21, 16, 16, 10, 0)
 """Least widths in characters, so that mostly all lines are aligned though none is known before."""
 
 

@@ -35,12 +35,11 @@ def wait_for_hosts(options: Shared, revision: int, limit_s: float) -> None:
     Failure (exit code 3) names the hosts that lag when the time is over.
     """
     began_s = time.monotonic()
-    with control_stub(options, HostServiceStub) as stub, Spinner() as spinner:
-        while (standing := _ask(stub, options, revision)).lagging:
-            if time.monotonic() - began_s >= limit_s:
-                break
-            spinner.show(_describe_lag(standing))
-            time.sleep(POLL_S)
+    try:
+        standing = _poll(options, revision, began_s + limit_s)
+    except KeyboardInterrupt:
+        message = "interrupted; the policy is in force, and hosts that lag catch up"
+        raise Failure(f"{message}; see `netagent host list`", ExitCode.INTERRUPTED) from None
     _report(options, revision, standing, time.monotonic() - began_s)
     if standing.lagging:
         raise Failure(
@@ -60,6 +59,17 @@ def stand(hosts: list[types_pb2.Host], revision: int) -> Standing:
     )
 
 
+def _poll(options: Shared, revision: int, deadline_s: float) -> Standing:
+    """Return where hosts stand once none lags, or at the deadline (monotonic seconds)."""
+    with control_stub(options, HostServiceStub) as stub, Spinner() as spinner:
+        while True:
+            standing = _ask(stub, options, revision)
+            if not standing.lagging or time.monotonic() >= deadline_s:
+                return standing
+            spinner.show(_describe_lag(standing))
+            time.sleep(POLL_S)
+
+
 def _ask(stub: HostServiceStub, options: Shared, revision: int) -> Standing:
     pages = read_pages(
         lambda token: stub.ListHosts(
@@ -72,7 +82,7 @@ def _ask(stub: HostServiceStub, options: Shared, revision: int) -> Standing:
 def _describe_lag(standing: Standing) -> str:
     done, rest = len(standing.applied), standing.lagging
     named = ", ".join(rest[:3]) + (f" and {len(rest) - 3} more" if len(rest) > 3 else "")
-    return f"{done} of {done + len(rest)} hosts enforce it; waiting for {named}"
+    return f"{done} of {done + len(rest)} hosts have applied it; waiting for {named}"
 
 
 def _report(options: Shared, revision: int, standing: Standing, elapsed_s: float) -> None:
@@ -86,8 +96,9 @@ def _report(options: Shared, revision: int, standing: Standing, elapsed_s: float
         }
         print_json(document, is_line=True)
         return
-    if standing.applied or not standing.lagging:
-        click.echo(f"{elapsed_s:8.3f} s  enforced by {count_noun(len(standing.applied), 'host')}")
+    count = count_noun(len(standing.applied), "host")
+    of = f" of {len(standing.applied) + len(standing.lagging)}" if standing.lagging else ""
+    click.echo(f"{elapsed_s:8.3f} s  applied by {count}{of}")
     if standing.away:
         names = printable(", ".join(standing.away))
         click.echo(f"{'':12}not connected: {names} (they catch up when they come back)")

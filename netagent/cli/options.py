@@ -73,7 +73,8 @@ def _options(*, has_environment: bool) -> dict[str, Callable[[Any], Any]]:
             "timeout_s",
             metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
-            help=f"Give up a call after this long (default {TIMEOUT_DEFAULT_S:g}; to move or apply: 60).",
+            help=f"Give up a call after this long (default {TIMEOUT_DEFAULT_S:g};"
+            " to move or apply: 60).",
         ),
         "output": option(
             "--output",

@@ -70,8 +70,8 @@ def apply(
     Connections that a new policy forbids are cut. --wait polls the hosts, for --timeout (60 s).
 
     Exit codes: 1 the policy has errors, fails its tests or does not fit on a host, 2 a file cannot
-    be read, 3 control or (with --wait) a host did not answer in time, 5 another version than
-    --expect-version is in force.
+    be read, 3 control or (with --wait) a host did not answer in time, 4 there is no such network,
+    5 another version than --expect-version is in force.
     """
     _check_usage(dry_run=dry_run, wait=wait)
     if expected is not None and len(files) > 1:
@@ -125,7 +125,7 @@ def rollback(
     )
     with (
         naming_networks(options, network),
-        explaining_refusal(f"netagent policy rollback {network} {version}"),
+        explaining_refusal(f"rollback {network} {version} --dry-run"),
         control_stub(options, PolicyServiceStub) as stub,
     ):
         found = stub.RollbackPolicy(request, timeout=timeout_s(options, APPLY_TIMEOUT_S))
@@ -149,8 +149,10 @@ def _decode(name: str, content: bytes) -> str:
 
 def _apply_one(options: Shared, request: pb.ApplyPolicyRequest) -> Outcome:
     name = "-" if request.file_name == STDIN_NAME else request.file_name
+    policy, _ = try_load(request.text, name)
     with (
-        explaining_refusal(f"netagent policy apply {name}"),
+        naming_networks(options, policy.network if policy is not None else ""),
+        explaining_refusal(f"diff {name}"),
         control_stub(options, PolicyServiceStub) as stub,
     ):
         return stub.ApplyPolicy(request, timeout=timeout_s(options, APPLY_TIMEOUT_S))

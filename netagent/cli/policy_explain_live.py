@@ -47,8 +47,8 @@ def explain_live(options: Shared, source: str, destination: str, traffic: str) -
         for line in _lines(found.opinions):
             click.echo(printable(line))
     if verdict is None:
-        silent = [f"{each.at}: {each.problem}" for each in found.opinions if each.problem]
-        raise Failure(f"no verdict without {'; '.join(silent)}", ExitCode.UNREACHABLE)
+        silent = [f"the {each.at}: {each.problem}" for each in found.opinions if each.problem]
+        raise Failure(f"no answer from {'; from '.join(silent)}", ExitCode.UNREACHABLE)
 
 
 _WORDS = {"allow": "allowed", "deny": "denied", None: "not known"}
@@ -72,7 +72,7 @@ def _lines(opinions: Iterable[pb.EndOpinion]) -> Iterable[str]:
 
 def _describe(end: pb.EndOpinion) -> str:
     if not end.HasField("opinion"):
-        return f"NO ANSWER: {end.problem}"
+        return f"no answer: {end.problem}"
     if not end.opinion.network:
         return f"no policy is asked (host {end.host})"
     return f"{_opinion(end.at, end.opinion).describe()} (host {end.host})"

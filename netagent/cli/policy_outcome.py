@@ -34,10 +34,10 @@ def print_outcome(found: Outcome, *, is_dry_run: bool, is_json: bool) -> None:
 
 
 @contextmanager
-def explaining_refusal(again: str) -> Iterator[None]:
+def explaining_refusal(dry_run: str) -> Iterator[None]:
     """Let failures of a call that applies a policy say what to do.
 
-    again: the command that applies, up to the version that it expects.
+    dry_run: words after `netagent policy` that show what applying would change.
     """
     try:
         yield
@@ -47,7 +47,7 @@ def explaining_refusal(again: str) -> Iterator[None]:
             # What control does not accept is the policy, as when `check` does not.
             raise Failure(message, ExitCode.FAILED) from error
         if code is ExitCode.CONFLICT:
-            hint = f"look at what changed (netagent policy history), then: {again}"
+            hint = f"`netagent policy {dry_run}` says what it would change now; then apply it again"
             raise Failure(f"{message}\nnothing was applied; {hint}", code) from error
         raise
 

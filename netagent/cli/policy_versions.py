@@ -45,10 +45,8 @@ def get(ctx: click.Context, network: str, version: int | None) -> None:
         print_json({**policy_view(found), "text": found.text})
         return
     if not found.text:
-        note = (
-            f"version {found.version} of network {network} is the built-in policy; it has no text"
-        )
-        click.echo(printable(note), err=True)
+        note = f"network {network}: version {found.version} is the built-in policy"
+        click.echo(printable(f"{note}, which has no text"), err=True)
     click.echo(_shown(found.text), nl=False)
 
 

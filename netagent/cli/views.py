@@ -90,6 +90,11 @@ def move_view(move: types_pb2.Move) -> Document:
     }
 
 
+def trigger_word(trigger: types_pb2.MoveTrigger) -> str:
+    """Return a trigger as the option `--on` has it: `at-once`, `call`, `life`."""
+    return enum_word(types_pb2.MoveTrigger.Name(trigger), "MOVE_TRIGGER_").replace("_", "-")
+
+
 def policy_view(policy: policy_pb.Policy) -> Document:
     """Return the document of one version of a policy, without its text."""
     return {
@@ -98,11 +103,6 @@ def policy_view(policy: policy_pb.Policy) -> Document:
         "applied_at": _time_text(policy.applied_at),
         "rolled_back_to": policy.rolled_back_to if policy.HasField("rolled_back_to") else None,
     }
-
-
-def trigger_word(trigger: types_pb2.MoveTrigger) -> str:
-    """Return a trigger as the option `--on` has it: `at-once`, `call`, `life`."""
-    return enum_word(types_pb2.MoveTrigger.Name(trigger), "MOVE_TRIGGER_").replace("_", "-")
 
 
 def attached_view(endpoint: agent_pb.AttachedEndpoint) -> Document:

@@ -88,7 +88,7 @@ def _find_end(view: View, field: str, text: str) -> _End | None:
             problem = f"{text} is within the fleet's prefix; name the machine, or write host"
             raise InvalidError(field, problem)
         return _End(StableId(0), address=address.packed)
-    machine = view.machines[resolve_machine(view, text)].value.machine
+    machine = view.machines[resolve_machine(view, text, field)].value.machine
     if machine.host is None:
         raise StateError(f"{field}: machine {machine.path} is on no host yet")
     return _End(machine.stable_id, host=machine.host, is_machine=True)

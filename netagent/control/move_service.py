@@ -14,7 +14,9 @@ from netagent.api.control.v1 import move_service_pb2 as pb
 from netagent.api.control.v1 import move_service_pb2_grpc
 from netagent.api.convert import move_to_message, trigger_from_message
 from netagent.api.types.v1 import types_pb2
-from netagent.control.move_plans import Wish, plan_abort, plan_begin, plan_call
+from netagent.control.move_begin import Wish, plan_begin
+from netagent.control.move_drain import plan_host_drain
+from netagent.control.move_plans import plan_abort, plan_call
 from netagent.control.moves_driver import Followed, MovesDriver
 from netagent.control.paging import check_page_size, read_page_token, take_page
 from netagent.control.records import READY_BOUND_S, MoveRecord
@@ -98,6 +100,23 @@ class MoveService(move_service_pb2_grpc.MoveServiceServicer):
         reason = request.reason or "somebody asked for it"
         view = await self._writer.write(lambda view: plan_abort(view, request.move_id, reason))
         return pb.AbortMoveResponse(move=_message(_find(view, request.move_id)))
+
+    async def PlanDrain(  # noqa: D102
+        self, request: pb.PlanDrainRequest, context: _Context
+    ) -> pb.PlanDrainResponse:
+        view = await self._writer.feed.catch_up()
+        drain = plan_host_drain(view, request, self._hub.is_connected)
+        return pb.PlanDrainResponse(
+            assignments=[
+                pb.PlanDrainResponse.Assignment(machine=machine, destination=destination)
+                for machine, destination in drain.plan.assignments
+            ],
+            unplaced=[
+                pb.PlanDrainResponse.Unplaced(machine=machine, reason=reason)
+                for machine, reason in drain.plan.unplaced
+            ],
+            under_way=[_message(record) for record in drain.under_way],
+        )
 
     async def GetMove(  # noqa: D102
         self, request: pb.GetMoveRequest, context: _Context

@@ -21,16 +21,16 @@ from netagent.model.addresses import StableId, network_of
 from netagent.model.errors import UnavailableError
 from netagent.model.fleet import MovePhase
 from netagent.moves.actions import Abort, Action, Commit, MakeReady
-from netagent.moves.machine import (
+from netagent.moves.events import (
     Event,
     HostApplied,
     HostLeft,
     HostRejected,
     HostReported,
-    MoveMachine,
     PhaseRecorded,
     TimePassed,
 )
+from netagent.moves.machine import MoveMachine
 from netagent.moves.reports import Report
 
 RETRY_FIRST_S = 0.1

@@ -7,11 +7,13 @@ identity of their own before it is in force, and those that none names any more 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from netagent.control import keys
+from netagent.control.logging import log_event
 from netagent.control.named_identities import NamedIdentities
 from netagent.control.policy_review import (
     Fleet,
@@ -35,7 +37,9 @@ from netagent.policy.compiler import assign_numbers
 from netagent.policy.entries import CompiledPolicy
 from netagent.policy.language import Policy
 from netagent.policy.references import named_machines
-from netagent.store.contract import MAX_VALUE_BYTES, Delete, Operation, Put, Unchanged
+from netagent.store.contract import Delete, Operation, Put, Unchanged
+
+TEXT_MAX_BYTES = 1 << 20
 
 VERSIONS_MAX = 100
 """Versions of one policy that are kept."""
@@ -73,9 +77,13 @@ class PolicyApplier:
     async def apply(self, order: Order) -> Applied:
         """Return what came of an order.
 
-        Raises PolicyError, NotFoundError (network), ConflictError (version), ExhaustedError.
+        Raises InvalidError (text too large), PolicyError, NotFoundError (network), ConflictError
+        (version), ExhaustedError.
         """
         async with self._turn:
+            size = len(order.request.text.encode())
+            if size > TEXT_MAX_BYTES:
+                raise InvalidError("text", f"{size:,} bytes; control keeps {TEXT_MAX_BYTES:,}")
             view = await self._writer.feed.catch_up()
             found = await asyncio.to_thread(review, order.request, self._fleet(view))
             policy = found.policy
@@ -90,13 +98,11 @@ class PolicyApplier:
                 applied_at_s=round(time.time(), 3),
                 rolled_back_to=order.rolled_back_to,
             )
-            if len(encode_policy(record)) > MAX_VALUE_BYTES:
-                raise InvalidError("text", f"is larger than control keeps, {MAX_VALUE_BYTES} bytes")
             if order.request.text == before.text:
                 unchanged = before.record or replace(record, version=0)
                 return Applied(unchanged, found, False, view.revision)
             if order.is_dry_run:
-                await self._compile_ahead(view, policy, record)
+                await self._compile_ahead(view, policy, record, is_dry_run=True)
                 return Applied(record, found, False, view.revision)
             return await self._bring_into_force(record, found, before)
 
@@ -107,10 +113,18 @@ class PolicyApplier:
         try:
             await self._identities.settle(named, found.policy)
             view = await self._writer.feed.catch_up()
-            await self._compile_ahead(view, found.policy, record)
+            await self._compile_ahead(view, found.policy, record, is_dry_run=False)
             view = await self._writer.write(lambda view: self._plan(view, record, before))
             held = view.policies.get(record.network)
             revision = held.revision if held is not None else view.revision
+            log_event(
+                logging.INFO,
+                "policy in force",
+                network=record.network,
+                version=record.version,
+                rules=len(found.policy.rules),
+                revision=revision,
+            )
             return Applied(record, found, True, revision)
         finally:
             # Also when it did not come into force: then those that were separated go back.
@@ -124,7 +138,9 @@ class PolicyApplier:
             {name: one.policy for name, one in self._tables.every().items() if one.text},
         )
 
-    async def _compile_ahead(self, view: View, policy: Policy, record: PolicyRecord) -> None:
+    async def _compile_ahead(
+        self, view: View, policy: Policy, record: PolicyRecord, *, is_dry_run: bool
+    ) -> None:
         """Check that every host has room, and leave the compilation for when it is in force."""
         number = view.networks[policy.network].value.number
         compilation = await asyncio.to_thread(
@@ -136,7 +152,8 @@ class PolicyApplier:
             compilation.entries,
             [self._entries(networks - {number}) for networks in neighbours],
         )
-        self._tables.prepare(compilation)
+        if not is_dry_run:
+            self._tables.prepare(record.text, compilation)
 
     def _entries(self, networks: Iterable[int]) -> list[CompiledPolicy]:
         found = (self._tables.newest(network) for network in networks)
@@ -179,7 +196,7 @@ def _check_version(order: Order, before: InForce) -> None:
 def find_version(view: View, network: str, version: int) -> PolicyRecord:
     """Return one version of a network's policy; NotFoundError."""
     number = find_network(view, "network", network).value.number
-    record = view.policy_versions.get(number, {}).get(version)
+    record = view.policy_version(number, version)
     if record is None:
         raise NotFoundError(
             f"version: network {network} has no policy of version {version};"

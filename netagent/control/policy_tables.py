@@ -69,7 +69,7 @@ class PolicyTables:
         """Network to the networks whose policies name it."""
         self._consents: dict[str, Consent] = {}
         self._named: Counter[str] = Counter()
-        self._prepared: dict[str, Compilation] = {}
+        self._prepared: dict[str, tuple[str, Compilation]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.on_change: list[Callable[[int], None]] = []
         # Nobody is connected yet whose locations would still have an identity that has left.
@@ -112,9 +112,12 @@ class PolicyTables:
             {name: view.identities.records(name) for name, _ in view.networks.items()},
         )
 
-    def prepare(self, compilation: Compilation) -> None:
-        """Hand over a compilation that will soon be wanted, made where it stopped nobody."""
-        self._prepared[compilation.policy.network] = compilation
+    def prepare(self, text: str, compilation: Compilation) -> None:
+        """Hand over a compilation that will soon be wanted, made where it stopped nobody.
+
+        text: what its policy was read from.
+        """
+        self._prepared[compilation.policy.network] = text, compilation
 
     def host_changed(self, name: str) -> None:
         """See Listener; hosts are one identity."""
@@ -178,7 +181,15 @@ class PolicyTables:
                 self._recent.pop(compilation.entries.number, None)
             return
         record = self._view.policy(network)
-        policy = _parse(record) if record is not None and record.text else built_in_policy(network)
+        text = record.text if record is not None else ""
+        prepared_text, prepared = self._prepared.pop(network, ("", None))
+        if prepared is not None and prepared_text == text:
+            policy = prepared.policy
+            self._compilations[network] = prepared
+        elif record is not None and text:
+            policy = _parse(record)
+        else:
+            policy = built_in_policy(network)
         self._in_force[network] = InForce(policy, record)
         self._named.update(named_machines(policy))
         for other in _networks_of(policy):
@@ -190,9 +201,6 @@ class PolicyTables:
     def _compile(self, network: str, fleet: FleetSnapshot) -> None:
         force = self._in_force[network]
         previous = self._compilations.get(network)
-        prepared = self._prepared.pop(network, None)
-        if prepared is not None and prepared.policy == force.policy:
-            previous = prepared
         number = fleet.networks[network]
         digest = self._view.identities.digest
         identities = [(one, digest(one)) for one in sorted(_networks_of(force.policy))]

@@ -7,6 +7,8 @@ a default. Where a release added a field, the records of those before it mean wh
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,10 +226,10 @@ def decode_move(move_id: str, value: bytes) -> MoveRecord:
 
 
 def encode_policy(record: PolicyRecord) -> bytes:
-    """Return a version of a policy as it is stored."""
+    """Return a version of a policy as it is stored: a hundred of each are held in memory so."""
     return _encode(
         network=record.network,
-        text=record.text,
+        text_zlib=b64encode(zlib.compress(record.text.encode())).decode(),
         numbers=dict(record.numbers),
         applied_at_s=record.applied_at_s,
         rolled_back_to=record.rolled_back_to,
@@ -240,7 +242,7 @@ def decode_policy(version: int, value: bytes) -> PolicyRecord:
         return PolicyRecord(
             network=fields["network"],
             version=version,
-            text=fields["text"],
+            text=zlib.decompress(b64decode(fields["text_zlib"], validate=True)).decode(),
             numbers=fields["numbers"],
             applied_at_s=fields["applied_at_s"],
             rolled_back_to=fields["rolled_back_to"],
@@ -266,7 +268,7 @@ def _reading(what: str, value: bytes) -> Iterator[dict[str, Any]]:
     """Give the fields of a record; what goes wrong with them is a StoreFormatError."""
     try:
         yield json.loads(value)
-    except (InvalidError, KeyError, TypeError, ValueError) as error:
+    except (InvalidError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise StoreFormatError(
             f"the store's record of {what} cannot be read ({error!r}); was it written by a newer"
             " release?"

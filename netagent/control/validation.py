@@ -72,23 +72,23 @@ def find_network(view: View, field: str, name: str) -> Stored[Network]:
     return network
 
 
-def resolve_machine(view: View, machine: str) -> str:
+def resolve_machine(view: View, machine: str, field: str = "machine") -> str:
     """Return NETWORK/NAME for what a request calls a machine: that, or a bare NAME.
 
     Raises InvalidError when it is no name or several networks have one of that name, NotFoundError
-    when there is none.
+    when there is none; both name the request's field.
     """
     network, slash, name = machine.rpartition("/")
-    check_name("machine", name)
+    check_name(field, name)
     if slash:
-        check_name("machine", network)
+        check_name(field, network)
         if machine not in view.machines:
-            raise NotFoundError(f"machine: there is no machine {machine}")
+            raise NotFoundError(f"{field}: there is no machine {machine}")
         return machine
     paths = sorted(view.paths_by_name.get(name, ()))
     if not paths:
-        raise NotFoundError(f"machine: there is no machine {name}")
+        raise NotFoundError(f"{field}: there is no machine {name}")
     if len(paths) > 1:
         some = ", ".join(paths[:CANDIDATES_MAX]) + (", …" if len(paths) > CANDIDATES_MAX else "")
-        raise InvalidError("machine", f"{name} may be {some}; say which")
+        raise InvalidError(field, f"{name} may be {some}; say which")
     return paths[0]

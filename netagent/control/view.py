@@ -91,7 +91,7 @@ class View:
         self.interest = Interest()
         self.identities = Identities(self._has_own_identity)
         self.policies: OrderedNames[Stored[int]] = OrderedNames()
-        self.policy_versions: dict[int, dict[int, PolicyRecord]] = {}
+        self.policy_versions: dict[int, dict[int, bytes]] = {}
         self.changed_policies: set[str] = set()
         self.tables: dict[int, NetworkTable] = {}
         self.numbers: dict[bytes, Stored[int]] = {}
@@ -158,7 +158,12 @@ class View:
         version = self.policies.get(network)
         if version is None:
             return None
-        return self.policy_versions[self.networks[network].value.number][version.value]
+        return self.policy_version(self.networks[network].value.number, version.value)
+
+    def policy_version(self, network: int, version: int) -> PolicyRecord | None:
+        """Return one version of the policy of a network number; None when it is not kept."""
+        value = self.policy_versions.get(network, {}).get(version)
+        return decode_policy(version, value) if value is not None else None
 
     def set_reach(self, reach: Mapping[int, frozenset[int]]) -> None:
         """Take who may talk to whom: a host needs the networks that its own machines may reach."""
@@ -301,7 +306,7 @@ class View:
         network, version = int(number, 16), int(text)
         versions = self.policy_versions.setdefault(network, {})
         if item is not None:
-            versions[version] = decode_policy(version, item.value)
+            versions[version] = item.value
             return
         versions.pop(version, None)
         if not versions:

@@ -97,6 +97,8 @@ class Universe:
         return found if requirement.test is LabelTest.IN else ~found
 
     def _machine(self, selector: MachineSelector) -> int:
+        """May be of two identities while a machine turns from one to the other."""
+        found = 0
         for identity, record in self.records.get(selector.network, {}).items():
             if selector.name in record.members:
                 if len(record.members) > 1:
@@ -110,8 +112,8 @@ class Universe:
                             )
                         ]
                     )
-                return 1 << self.positions[selector.network, identity]
-        return 0
+                found |= 1 << self.positions[selector.network, identity]
+        return found
 
 
 def make_universe(

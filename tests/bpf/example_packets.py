@@ -12,6 +12,7 @@ from fleet_of_three import (
     FAR_NS,
     HOST,
     HOST_IDS,
+    IDENTITIES,
     MESH,
     MTU_BYTES,
     ONE,
@@ -52,6 +53,7 @@ ARRIVING = make_id(1, 1, 12)
 STALE_MOVE = make_id(1, 1, 13)
 NOT_ATTACHED = make_id(1, 1, 14)
 AT_CEDAR = make_id(1, 1, 15)
+DATABASE_HERE = make_id(1, 1, 16)
 NOBODY = make_id(1, 1, 99)
 
 GENERATION = 40
@@ -70,7 +72,8 @@ BEGUN = FragmentRow(RED_WEB, RED_DATABASE, 0, 7)
 def example_world(clocks: Clocks, policies: Policies = BUILT_IN) -> World:
     """Return what ash knows, under policies in force since generation 40.
 
-    Here: RED_WEB at interface one, NEIGHBOUR at two, BLUE_WEB at three, NOT_ATTACHED nowhere.
+    Here: RED_WEB at interface one, NEIGHBOUR and DATABASE_HERE at two, BLUE_WEB at three,
+    NOT_ATTACHED nowhere. All of red have the identity of RED_WEB but for the databases.
     At birch: RED_DATABASE. MOVED_AWAY went from here to birch, ARRIVING comes from birch.
     """
     here = (ASH_ID, RED_WEB, NEIGHBOUR, BLUE_WEB, NOT_ATTACHED)
@@ -80,7 +83,8 @@ def example_world(clocks: Clocks, policies: Policies = BUILT_IN) -> World:
     asked = FlowStateRow(clocks.coarse_ns - 30 * 10**9, GENERATION, ASKED)
     return replace(
         empty_world(ASH, clocks),
-        locations={stable_id: located(stable_id, place) for stable_id, place in places.items()},
+        locations={stable_id: located(stable_id, place) for stable_id, place in places.items()}
+        | {DATABASE_HERE: replace(located(DATABASE_HERE, ASH), identity=IDENTITIES[RED_DATABASE])},
         transitions={
             MOVED_AWAY: moving(ASH, BIRCH, FAR_NS),
             ARRIVING: moving(BIRCH, ASH, FAR_NS),
@@ -90,6 +94,7 @@ def example_world(clocks: Clocks, policies: Policies = BUILT_IN) -> World:
             ASH_ID: interface(ASH_ID, HOST, is_peer=False),
             RED_WEB: interface(RED_WEB, ONE, is_peer=False),
             NEIGHBOUR: interface(NEIGHBOUR, TWO),
+            DATABASE_HERE: interface(DATABASE_HERE, TWO),
             BLUE_WEB: interface(BLUE_WEB, THREE),
             MOVED_AWAY: interface(MOVED_AWAY, TWO),
             ARRIVING: interface(ARRIVING, THREE),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet_of_three import Clocks
+from fleet_of_three import SECOND_NS, Clocks
+from gains import Gains
 from oracle.policies import EntriesJudge
 from oracle.world import Action, Arrival, Side, Tally, World
 from policy_books import Policies
@@ -22,9 +24,11 @@ from netagent.dataplane.abi_flows import (
     FragmentRow,
     FragmentStateRow,
 )
-from netagent.dataplane.abi_policy import RuleRow, pack_state
+from netagent.dataplane.abi_policy import PolicyNetworkRow, RuleRow, pack_state
 from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.pinned import PinnedArray, PinnedProcessorArray
+from netagent.dataplane.policy_tables import POLICY_NETWORK
+from netagent.dataplane.tables import Table
 
 _SK_BUFF_BYTES = 192
 _MARK, _IFINDEX, _GSO_SEGS, _GSO_SIZE = 8, 40, 164, 176
@@ -59,12 +63,16 @@ class HostUnderTest:
         self.constants = constants
         self.datapath = Datapath.open(pin_dir)
         self.datapath.load(constants)
+        self._networks = Table(POLICY_NETWORK, pin_dir / "policy_network")
         self._state = PinnedArray(pin_dir / "policy_state", _STATE_BYTES)
         self._bucket = PinnedProcessorArray(pin_dir / "event_bucket", _BUCKET_BYTES)
-        self.verdict_counters = PinnedProcessorArray(pin_dir / "counters", _COUNTER_BYTES)
-        self.rule_counters = PinnedProcessorArray(pin_dir / "rule_counters", _RULE_COUNTER_BYTES)
-        self.indices: dict[RuleRow, int] = {}
+        self._counters = PinnedProcessorArray(pin_dir / "counters", _COUNTER_BYTES)
+        self._rule_counters = PinnedProcessorArray(pin_dir / "rule_counters", _RULE_COUNTER_BYTES)
+        self._verdicts = Gains(self._counters, max(Verdict) + 1)
+        self._rules = Gains(self._rule_counters, 2)
         self._enforced: Policies = {}
+        self._indices: dict[RuleRow, int] = {}
+        self._held: dict[str, Mapping[Any, Any]] = {}
 
     def enforce(self, policies: Policies) -> dict[RuleRow, int]:
         """Bring exactly these policies in force; return the places of their rules' counters."""
@@ -74,14 +82,16 @@ class HostUnderTest:
                 maps.drop(network)
             for compiled in policies.values():
                 maps.apply(compiled)
-            maps.raise_generation()
+            self._enforce_under_any_generation()
             self._enforced = policies
-            self.indices = {
+            self._indices = {
                 RuleRow(network, number): index
                 for network, held in maps.held().networks.items()
                 for number, index in held.rules.items()
             }
-        return self.indices
+            entries = 2 * (max(self._indices.values(), default=0) + 1)
+            self._rules = Gains(self._rule_counters, entries)
+        return self._indices
 
     def fill(self, world: World) -> World:
         """Make the maps hold exactly what the world says, but for the places of rules' counters.
@@ -98,17 +108,29 @@ class HostUnderTest:
             (self.datapath.fragments, world.fragments),
         ]
         for table, wanted in tables:
-            table.delete(table.items().keys() - wanted.keys())
-            table.update(wanted)
+            held = self._held.get(table.name)
+            if held is None:
+                held = table.items()
+            table.delete(held.keys() - wanted.keys())
+            table.update({key: row for key, row in wanted.items() if held.get(key) != row})
+            self._held[table.name] = wanted
         self.set_generation(world.generation)
         return replace(world, rule_indices=indices)
+
+    def _enforce_under_any_generation(self) -> None:
+        """Make what is in force be so from the first generation on: worlds choose their own."""
+        rows = {
+            network: PolicyNetworkRow(0, row.new, row.new)
+            for network, row in self._networks.items().items()
+        }
+        self._networks.update(rows)
 
     def set_generation(self, generation: int) -> None:
         self._state.write(0, pack_state(generation))
 
-    def set_event_tokens(self, tokens: int = FULL_BUCKET) -> None:
-        """Say how many events may still be sent, none being earned for a while."""
-        refilled_ns = read_clocks().coarse_ns
+    def set_event_tokens(self, tokens: int = FULL_BUCKET, earning_s: float = 0.0) -> None:
+        """Say how many events may still be sent, and for how long more have been earned."""
+        refilled_ns = read_clocks().coarse_ns - int(earning_s * SECOND_NS)
         bucket = struct.pack("=5Q", refilled_ns, tokens, 0, 0, 0)
         self._bucket.put(bytes(4), bucket * self._bucket.processors, 1)
 
@@ -118,48 +140,70 @@ class HostUnderTest:
         return sent, suppressed, lost
 
     def run(
-        self, program: str, arrival: Arrival, repeat: int = 1, tokens: int = FULL_BUCKET
+        self,
+        program: str,
+        arrival: Arrival,
+        repeat: int = 1,
+        tokens: int = FULL_BUCKET,
+        earning_s: float = 0.0,
     ) -> Result:
-        """Run a program on one packet."""
-        before, rules_before = self.datapath.counters(), self._rule_counts()
-        self.set_event_tokens(tokens)
-        self.datapath.events.take()
+        """Run a program on one packet. tokens, earning_s: as in `set_event_tokens`."""
+        flows, fragments = self.datapath.conntrack, self.datapath.fragments
+        self.set_event_tokens(tokens, earning_s)
+        result = self._run(program, arrival, repeat)
+        result = replace(result, flows=flows.items(), fragments=fragments.items())
+        self._held |= {flows.name: result.flows, fragments.name: result.fragments}
+        return result
+
+    def run_and_forget(self, program: str, arrival: Arrival, flows: Iterable[FlowRow]) -> Result:
+        """Run a program on one packet of no known flow; forget these flows afterwards.
+
+        The result has what became of these flows only.
+        """
+        table = self.datapath.conntrack
+        self.set_event_tokens()
+        result = self._run(program, arrival, 1)
+        left = {flow: state for flow in flows if (state := table.get(flow))}
+        table.delete(left)
+        return replace(result, flows=left)
+
+    def _run(self, program: str, arrival: Arrival, repeat: int) -> Result:
+        self._verdicts.take()
+        self._rules.take()
+        self._take_events()
         ran = libbpf.run_program(
-            self.datapath.program(program), arrival.data, ctx=sk_buff(arrival), repeat=repeat
+            self.datapath.program(program), arrival.data, ctx=_sk_buff(arrival), repeat=repeat
         )
-        after, rules_after = self.datapath.counters(), self._rule_counts()
+        counted = self._verdicts.take()
         return Result(
             action=Action(ran.action),
             data=ran.data,
             mark=struct.unpack_from("=I", ran.ctx, _MARK)[0],
-            counted=_gained(before, after),
-            rules=_gained(rules_before, rules_after),
-            events=self.datapath.events.take(),
-            flows=self.datapath.conntrack.items(),
-            fragments=self.datapath.fragments.items(),
+            counted={Verdict(index): Counter(*gain) for index, gain in counted.items()},
+            rules=self._take_rules(),
+            events=self._take_events(),
+            flows={},
+            fragments={},
         )
 
-    def _rule_counts(self) -> RuleCounts:
-        counts: RuleCounts = {}
-        for index in (0, *self.indices.values()):
-            for side in Side:
-                words = self.rule_counters.sum(2 * index + side)
-                for at, tally in enumerate(Tally):
-                    counts[index, side, tally] = Counter(*words[2 * at : 2 * at + 2])
-        return counts
+    def _take_events(self) -> list[EventRow]:
+        taken = []
+        while some := self.datapath.events.take():
+            taken += some
+        return taken
+
+    def _take_rules(self) -> RuleCounts:
+        return {
+            (index // 2, Side(index % 2), tally): Counter(*gain[2 * at : 2 * at + 2])
+            for index, gain in self._rules.take().items()
+            for at, tally in enumerate(Tally)
+            if gain[2 * at]
+        }
 
     def close(self) -> None:
-        arrays = self._state, self._bucket, self.verdict_counters, self.rule_counters
+        arrays = self._networks, self._state, self._bucket, self._counters, self._rule_counters
         for opened in (*arrays, self.datapath):
             opened.close()
-
-
-def _gained(before: dict[Any, Counter], after: dict[Any, Counter]) -> dict[Any, Counter]:
-    return {
-        key: Counter(count.packets - before[key].packets, count.bytes - before[key].bytes)
-        for key, count in after.items()
-        if count != before[key]
-    }
 
 
 def read_clocks() -> Clocks:
@@ -169,7 +213,7 @@ def read_clocks() -> Clocks:
     )
 
 
-def sk_buff(arrival: Arrival) -> bytes:
+def _sk_buff(arrival: Arrival) -> bytes:
     """Return the context of a test run."""
     ctx = bytearray(_SK_BUFF_BYTES)
     struct.pack_into("=I", ctx, _MARK, arrival.mark)

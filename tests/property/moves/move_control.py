@@ -15,7 +15,8 @@ from move_agent import Said
 from move_store import Store
 
 from netagent.api.control.v1 import sync_service_pb2 as pb
-from netagent.control.move_plans import Wish, plan_abort, plan_action, plan_begin, plan_call
+from netagent.control.move_begin import Wish, plan_begin
+from netagent.control.move_plans import plan_abort, plan_action, plan_call
 from netagent.control.outbox import Outbox
 from netagent.control.policy_tables import PolicyTables
 from netagent.control.sync_batches import Batches
@@ -24,16 +25,16 @@ from netagent.control.writer import Plan
 from netagent.model.addresses import Fleet, StableId, network_of
 from netagent.model.errors import NetagentError
 from netagent.moves.actions import Action
-from netagent.moves.machine import (
+from netagent.moves.events import (
     Event,
     HostApplied,
     HostLeft,
     HostRejected,
     HostReported,
-    MoveMachine,
     PhaseRecorded,
     TimePassed,
 )
+from netagent.moves.machine import MoveMachine
 
 
 @dataclass

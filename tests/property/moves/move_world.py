@@ -11,7 +11,7 @@ from move_store import Store
 from netagent.agent.facts import OwnHost
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.control import keys
-from netagent.control.move_plans import Wish
+from netagent.control.move_begin import Wish
 from netagent.control.records import (
     MachineRecord,
     encode_host,

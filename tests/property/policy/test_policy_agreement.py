@@ -83,7 +83,7 @@ def test_a_comparison_shows_that_something_opens_or_closes_exactly_when_it_does(
     lines = compare_policies([first, *others], [later, *others], fleet)
 
     opened, closed = set(), set()
-    for source, destination in pairs_asked(later, fleet):
+    for source, destination in {*pairs_asked(first, fleet), *pairs_asked(later, fleet)}:
         for protocol, port in {*interesting_ports(first), *interesting_ports(later)}:
             was, will = (
                 _passes([policy, *others], fleet, source, destination, protocol, port)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from netagent.api.control.v1 import sync_service_pb2 as sync_pb
 from netagent.api.control.v1.sync_service_pb2_grpc import SyncServiceStub
+from netagent.api.types.v1 import types_pb2
 from netagent.cli.main import cli
 
 DEADLINE_S = 20.0
@@ -34,12 +35,12 @@ class Cli:
     control: str
     agent_socket: str = "/nonexistent/agent.sock"
 
-    def run(self, *args: str) -> Result:
+    def run(self, *args: str, stdin: str | None = None) -> Result:
         env = {"NETAGENT_CONTROL": self.control, "NETAGENT_AGENT_SOCKET": self.agent_socket}
-        return CliRunner(env=env).invoke(cli, args)
+        return CliRunner(env=env).invoke(cli, args, input=stdin)
 
-    def ok(self, *args: str) -> str:
-        result = self.run(*args)
+    def ok(self, *args: str, stdin: str | None = None) -> str:
+        result = self.run(*args, stdin=stdin)
         assert result.exit_code == 0, result.output
         return result.stdout
 
@@ -80,8 +81,18 @@ def running_control(directory: Path) -> Iterator[str]:
             process.terminate()
 
 
+def allow_by_rule(flow: types_pb2.FlowQuestion) -> types_pb2.Opinion:
+    return types_pb2.Opinion(network="n", version=3, allowed=True, rule="r")
+
+
+Judge = Callable[[types_pb2.FlowQuestion], types_pb2.Opinion | str]
+"""What a host's kernel says, or why the host cannot say."""
+
+
 @contextmanager
-def connected_agent(cli: Cli, host: str, *, answers: bool = True) -> Iterator[None]:
+def connected_agent(
+    cli: Cli, host: str, *, answers: bool = True, judge: Judge = allow_by_rule
+) -> Iterator[None]:
     """Hold a Sync stream of a host. answers: whether it says that it has applied batches."""
     requests: queue.SimpleQueue[sync_pb.SyncRequest | None] = queue.SimpleQueue()
     requests.put(sync_pb.SyncRequest(hello=sync_pb.Hello(host=host, protocol_version=1)))
@@ -95,6 +106,8 @@ def connected_agent(cli: Cli, host: str, *, answers: bool = True) -> Iterator[No
                     if answers and response.update.revision:
                         applied = sync_pb.Applied(revision=response.update.revision)
                         requests.put(sync_pb.SyncRequest(applied=applied))
+                    if response.HasField("question"):
+                        requests.put(_answer(response.question, judge))
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
                     raise
@@ -108,6 +121,12 @@ def connected_agent(cli: Cli, host: str, *, answers: bool = True) -> Iterator[No
             requests.put(None)
             call.cancel()
             thread.join(DEADLINE_S)
+
+
+def _answer(question: sync_pb.Question, judge: Judge) -> sync_pb.SyncRequest:
+    said = judge(question.flow)
+    key = "problem" if isinstance(said, str) else "opinion"
+    return sync_pb.SyncRequest(answer=sync_pb.Answer(number=question.number, **{key: said}))
 
 
 def wait_until(condition: Any) -> None:

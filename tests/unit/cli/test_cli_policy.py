@@ -58,18 +58,12 @@ def test_the_manual_shows_each_offline_command() -> None:
     assert shown == {"check", "diff", "explain"}
 
 
-@pytest.mark.parametrize("command", [(), ("check",), ("diff",), ("explain",)])
-def test_help_says_that_nothing_is_enforced(command: tuple[str, ...]) -> None:
-    text = " ".join(OFFLINE.ok("policy", *command, "--help").lower().split())
-
-    assert "not enforce" in text
-
-
 def test_check_tells_good_policies_to_programs() -> None:
     view = OFFLINE.json("policy", "check", SHOP, OPS, "--fleet", FLEET)
 
     assert view["good"] is True
     assert (view["problems"], view["warnings"], view["tests_run"]) == ([], [], 5)
+    assert view["checked_against"] == "fleet"
     assert [one["network"] for one in view["policies"]] == ["shop", "ops"]
     assert view["usage"]["pairs"] > 0
 
@@ -82,15 +76,29 @@ def test_the_examples_are_good_without_warnings(shop: str) -> None:
     assert "0 warnings" in text
 
 
-def test_check_without_fleet_knows_no_names(tmp_path: Path) -> None:
+@pytest.fixture
+def no_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody have named a control, and none be at the default place."""
+    monkeypatch.setattr("netagent.cli.policy_check.CONTROL_DEFAULT", OFFLINE.control)
+
+
+@pytest.mark.usefixtures("no_control")
+def test_check_without_fleet_and_control_knows_no_names(tmp_path: Path) -> None:
     file = write(tmp_path, "p.yaml", "network: nowhere\nrules: []\n")
 
     text = OFFLINE.ok("policy", "check", file)
     view = OFFLINE.json("policy", "check", file)
 
     assert "no test was run" in text
-    assert "when --fleet is given" in text
-    assert view["usage"] is None
+    assert "names and tests are not checked, cannot reach control" in text
+    assert (view["usage"], view["checked_against"]) == (None, None)
+
+
+def test_a_control_that_was_named_has_to_be_there() -> None:
+    for args in (("check", SHOP), ("diff", SHOP), ("explain", "a", "b", "tcp/1", "--policy", SHOP)):
+        message = OFFLINE.refused(3, "policy", *args)
+
+        assert message.startswith("error: cannot reach control at /nonexistent/control.sock")
 
 
 def test_check_reports_all_errors_of_all_files_at_their_places(tmp_path: Path) -> None:
@@ -150,6 +158,7 @@ def test_check_prints_warnings_and_succeeds(tmp_path: Path) -> None:
     assert any(line.endswith("warnings") or line.endswith("1 warning") for line in lines[1:])
 
 
+@pytest.mark.usefixtures("no_control")
 def test_what_a_file_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
     file = write(tmp_path, "p.yaml", 'network: shop\n"\\e[31mred": 1\n')
 
@@ -233,6 +242,27 @@ def test_the_fleet_may_come_through_a_pipe(tmp_path: Path) -> None:
 
     writer.join()
     assert text.startswith("good: shop, ops\n")
+
+
+def test_files_may_come_from_standard_input() -> None:
+    text = Path(SHOP).read_text()
+    bad = f"{text}ruels: []\n"
+
+    good = OFFLINE.ok("policy", "check", "-", OPS, "--fleet", FLEET, stdin=text)
+    refused = OFFLINE.run("policy", "diff", SHOP, "-", "--fleet", FLEET, stdin=bad)
+    twice = OFFLINE.refused(2, "policy", "check", "-", "-", "--fleet", FLEET)
+
+    assert good.startswith("good: shop, ops\n")
+    assert refused.stderr.startswith("error: stdin:28:1: unknown key 'ruels'")
+    assert "standard input can be read only once" in twice
+
+
+def test_offline_forms_need_all_their_files() -> None:
+    message = OFFLINE.refused(2, "policy", "diff", SHOP, "--fleet", FLEET)
+    other = OFFLINE.refused(2, "policy", "explain", "web-1", "db-1", "tcp/1", "--fleet", FLEET)
+
+    assert "OLD may be the word none" in message
+    assert "give --policy too" in other
 
 
 def test_diff_for_programs() -> None:
@@ -365,7 +395,7 @@ def test_a_bare_name_that_two_networks_have_is_refused(tmp_path: Path) -> None:
 def test_offline_commands_import_no_grpc() -> None:
     code = (
         "import sys; from netagent.cli.main import cli;"
-        f" cli(['policy', 'check', {SHOP!r}], standalone_mode=False);"
+        f" cli(['policy', 'check', {SHOP!r}, '--fleet', {FLEET!r}], standalone_mode=False);"
         " print(sorted({'grpc', 'rich', 'google.protobuf'} & set(sys.modules)), file=sys.stderr)"
     )
     python = Path(COMMAND).with_name("python")

@@ -41,6 +41,10 @@ def make_status() -> pb.GetStatusResponse:
             pb.Counter(verdict="drop_link_local", packets=9, bytes=900),
             pb.Counter(verdict="pass_to_mesh", packets=7, bytes=700),
         ],
+        policies=[
+            pb.PolicyInForce(network="blue", version=3, pairs=17),
+            pb.PolicyInForce(network="green"),
+        ],
         maps=[pb.MapUsage(name="endpoint", entries=1024, capacity=4096)],
         drift_mended=5,
     )
@@ -61,6 +65,8 @@ def test_people_see_ages_drops_and_shares(capsys: pytest.CaptureFixture[str]) ->
     assert ["noise", "drop_link_local", "9", "900", "B"] in rows
     assert ["pass_to_mesh", "7", "700", "B"] in rows
     assert not [row for row in rows if "drop_outside" in row]
+    assert ["blue", "3", "17"] in rows
+    assert ["green", "built-in", "0"] in rows
     assert ["endpoint", "1024", "4096", "25.0%"] in rows
     assert ["drift", "5", "mended", "since", "the", "start"] in rows
 
@@ -89,6 +95,7 @@ def test_programs_see_whole_numbers_and_nulls() -> None:
     assert view["address"] is None
     assert [peer["last_handshake"] for peer in view["peers"]] == ["2027-01-15T07:58:55Z", None]
     assert view["endpoints"][0]["state"] == "staged"
+    assert view["policies"][0] == {"network": "blue", "version": 3, "pairs": 17}
     assert view["conditions"][0]["severity"] == "warning"
     assert view["counters"][1] == {"verdict": "drop_outside", "packets": 0, "bytes": 0}
 

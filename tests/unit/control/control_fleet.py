@@ -129,12 +129,14 @@ class Agent:
     policies: dict[int, CompiledPolicy] = field(default_factory=dict)
     contents: dict[int, bytes] = field(default_factory=dict)
     opinion: types_pb2.Opinion | None = None
+    is_silent: bool = False
     questions: list[types_pb2.FlowQuestion] = field(default_factory=list)
     batches: list[list[sync_pb.Update]] = field(default_factory=list)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     reject: str = ""
     reports_moves: bool = False
     call: Any = None
+    locator: int = 0
     on_applied: Callable[[Agent], None] = lambda agent: None
     fleet_id: str = ""
     error: grpc.aio.AioRpcError | None = None
@@ -163,7 +165,9 @@ class Agent:
                     self.fleet_id = response.welcome.fleet.fleet_id
                     continue
                 if response.WhichOneof("message") == "question":
-                    await call.write(self._answer_question(response.question))
+                    answer = self._answer_question(response.question)
+                    if not self.is_silent:
+                        await call.write(answer)
                     continue
                 parts.append(response.update)
                 if response.update.revision:

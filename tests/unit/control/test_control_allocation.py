@@ -8,7 +8,9 @@ import pytest
 
 from netagent.control import keys
 from netagent.control.allocation import (
+    Wanted,
     allocate_host,
+    allocate_identities,
     allocate_identity,
     allocate_machine,
     allocate_network,
@@ -18,6 +20,7 @@ from netagent.control.view import View
 from netagent.model.addresses import NUMBER_MAX, Fleet, make_id, random_prefix
 from netagent.model.errors import ExhaustedError
 from netagent.model.fleet import Endpoint, Network
+from netagent.policy.fleet import FIRST_MACHINE_IDENTITY, LAST_MACHINE_IDENTITY
 from netagent.store.contract import Change, Changes, Item, Put, Unchanged
 
 FLEET = Fleet("f", random_prefix())
@@ -111,3 +114,32 @@ def test_an_identity_is_found_again_whatever_the_order_of_labels() -> None:
     assert first.number == again.number == 2
     assert again.operations == ()
     assert other.number == 3
+
+
+def test_a_named_machine_has_an_identity_that_its_labels_do_not_give() -> None:
+    view = make_view()
+
+    several = allocate_identities(
+        view,
+        [
+            Wanted(1, {"app": "web"}),
+            Wanted(1, {"app": "web"}, "web-1"),
+            Wanted(1, {"app": "web"}, "web-2"),
+            Wanted(1, {"app": "web"}),
+            Wanted(2, {"app": "web"}),
+        ],
+    )
+
+    assert several.numbers == (2, 3, 4, 2, 5)
+    put(view, *(one for one in several.operations if isinstance(one, Put)))
+    assert allocate_identity(view, 1, {"app": "web"}, "web-2").number == 4
+    assert allocate_identity(view, 1, {"app": "web"}).operations == ()
+    assert allocate_identity(view, 1, {"app": "db"}).number == 6
+
+
+def test_identities_stay_below_those_of_outside_addresses() -> None:
+    view = make_view(cursor(keys.CURSOR_IDENTITY, LAST_MACHINE_IDENTITY))
+
+    several = allocate_identities(view, [Wanted(1, {"n": "1"}), Wanted(1, {"n": "2"})])
+
+    assert several.numbers == (LAST_MACHINE_IDENTITY, FIRST_MACHINE_IDENTITY)

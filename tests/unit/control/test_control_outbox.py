@@ -9,6 +9,7 @@ import pytest
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.control import keys, sync_batches, tables
 from netagent.control.outbox import Outbox
+from netagent.control.policy_messages import PolicyMessages
 from netagent.control.policy_tables import PolicyTables
 from netagent.control.records import (
     MachineRecord,
@@ -212,3 +213,75 @@ async def test_large_tables_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert names(updates) == [f"m{number}" for number in range(1, 8)]
     assert [update.revision for update in updates[:-1]] == [0] * (len(updates) - 1)
     assert updates[-1].revision == world.view.revision
+
+
+def policies(updates: list[pb.Update]) -> list[tuple[int, bool]]:
+    return [(table.network, table.whole) for update in updates for table in update.policies]
+
+
+def identities(updates: list[pb.Update]) -> list[int]:
+    return [one for update in updates for table in update.locations for one in table.identities]
+
+
+async def test_a_rejected_policy_is_made_again_from_what_is_held() -> None:
+    world = World()
+    outbox = await world.in_step()
+    world.machine(2, "h2", identity=3)
+    rejected = outbox.take(world.view)
+    assert outbox.reject(rejected.revision)
+
+    world.machine(3, "h2", identity=4)
+
+    again = outbox.take(world.view)
+    held, newest = again.policies[1]
+    assert held is rejected.policies[1][0]
+    assert newest.compiled != rejected.policies[1][1].compiled
+
+
+async def test_a_policy_waits_for_a_batch_that_is_out_and_follows_from_it() -> None:
+    world = World()
+    outbox = await world.in_step()
+    world.machine(2, "h2", identity=3)
+    first = outbox.take(world.view)
+    world.machine(3, "h2", identity=4)
+
+    assert outbox.confirm(first.revision)
+
+    second = outbox.take(world.view)
+    assert second.policies[1][0] is first.policies[1][1]
+    assert policies(list(world.batches.make(second))) == [(1, False)]
+
+
+async def test_a_row_with_an_identity_newer_than_the_batch_waits_for_the_next() -> None:
+    world = World()
+    outbox = await world.in_step()
+    world.machine(2, "h2", identity=3)
+    bundle = outbox.take(world.view)
+    world.machine(2, "h2", identity=4)
+
+    updates = list(world.batches.make(bundle))
+
+    assert identities(updates) == []
+    assert outbox.confirm(bundle.revision)
+    following = world.take(outbox)
+    assert identities(following) == [4]
+    assert policies(following) == [(1, False)]
+
+
+async def test_hosts_that_are_told_the_same_share_the_messages() -> None:
+    world = World()
+    for number, host in ((2, "h2"), (3, "h1")):
+        world.machine(number, host, identity=3)
+    first, _ = world.hub.open("h1", 0, (), {})
+    second, _ = world.hub.open("h2", 0, (), {})
+    bundles = [session.outbox.take(world.view) for session in (first, second)]
+    steps = [bundle.policies[1] for bundle in bundles]
+    messages = PolicyMessages()
+
+    halfway = messages.step(*steps[0])
+    parts = [next(halfway)]
+    others = list(messages.step(*steps[1]))
+    parts += halfway
+
+    assert len(parts) == len(others)
+    assert all(one is other for one, other in zip(parts, others, strict=True))

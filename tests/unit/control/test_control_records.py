@@ -10,17 +10,20 @@ import pytest
 from netagent.control.records import (
     MachineRecord,
     MoveRecord,
+    PolicyRecord,
     StoreFormatError,
     decode_fleet,
     decode_host,
     decode_machine,
     decode_move,
     decode_network,
+    decode_policy,
     encode_fleet,
     encode_host,
     encode_machine,
     encode_move,
     encode_network,
+    encode_policy,
     make_host,
 )
 from netagent.model.addresses import Fleet, make_id, random_prefix
@@ -55,6 +58,12 @@ def test_fleets_hosts_and_networks() -> None:
     assert decode_network("n", encode_network(Network("n", 5))) == Network("n", 5)
 
 
+def test_policies() -> None:
+    record = PolicyRecord("n", 3, "network: n  # ü\n", {"a": 1, "b": 7}, 1_700_000_000.125, 2)
+
+    assert decode_policy(3, encode_policy(record)) == record
+
+
 @pytest.mark.parametrize("value", [b"", b"\xff", b"[]", b"1", b"null", b"{}", b'"x"'])
 @pytest.mark.parametrize(
     ("decode", "what"),
@@ -64,6 +73,7 @@ def test_fleets_hosts_and_networks() -> None:
         (lambda value: decode_network("n", value), "network n"),
         (lambda value: decode_machine("n/m", value), "machine n/m"),
         (lambda value: decode_move("m1", value), "move m1"),
+        (lambda value: decode_policy(3, value), "policy version 3"),
     ],
 )
 def test_what_is_not_ours_is_named(

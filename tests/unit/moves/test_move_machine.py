@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from netagent.model.addresses import make_id
 from netagent.model.fleet import Move, MovePhase, MoveTrigger
 from netagent.moves.actions import Abort, Action, Commit, MakeReady, Settle
-from netagent.moves.machine import (
+from netagent.moves.events import (
     Event,
     HostApplied,
     HostLeft,
     HostRejected,
     HostReported,
-    MoveMachine,
     PhaseRecorded,
     TimePassed,
 )
+from netagent.moves.machine import MoveMachine
 from netagent.moves.reports import Alive, Carried, Refused
 
 MOVE = Move("m1", "blue/web", make_id(1, 1, 1), "a", "b", 2, MovePhase.PREPARING)

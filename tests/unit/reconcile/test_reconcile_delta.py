@@ -119,7 +119,7 @@ def test_a_whole_table_outweighs_the_memory_of_removals() -> None:
     assert plan_delta(view, snapshot({WEB: at(1, 5)}, revision=3)).locations == {WEB: at(1, 5)}
 
 
-def test_a_new_move_after_an_aborted_one_has_the_same_epoch() -> None:
+def test_a_transition_after_a_removed_one_of_its_epoch_is_set() -> None:
     first = Transition(OWN.locator, HOSTS[1].locator, 2)
     second = Transition(OWN.locator, HOSTS[2].locator, 2)
     view = view_of(

@@ -1,0 +1,1 @@
+"""The law of docs/policy.md, cell by cell, with real traffic."""
