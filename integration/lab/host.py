@@ -5,14 +5,18 @@ from __future__ import annotations
 import signal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from integration.lab.backend import CannotDo
 from integration.lab.namespace import Namespace
 from integration.lab.process import Daemon
 from integration.lab.wait import wait_until
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from netagent.dataplane.abi import pin_directory
+from netagent.dataplane.tables import Layout, Table
 
 WIREGUARD_PORT = 51820
 RPC_TIMEOUT_S = 20.0
@@ -36,6 +40,7 @@ class Host:
         self.directory = directory
         self.state_dir = directory / "state"
         self.run_dir = directory / "run"
+        self.hooks_dir = directory / "hooks"
         self._fabric = fabric
         self._port = port
         endpoint = f"[{address}]" if address.version == 6 else str(address)
@@ -46,7 +51,7 @@ class Host:
                 *("agent", "run", "--name", self.name, "--control", control_target),
                 *("--endpoint", f"{endpoint}:{WIREGUARD_PORT}"),
                 *("--state-dir", str(self.state_dir), "--run-dir", str(self.run_dir)),
-                *("--audit-interval-s", "2"),
+                *("--audit-interval-s", "2", "--hooks-dir", str(self.hooks_dir)),
             ],
         )
 
@@ -99,6 +104,15 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Return packets by verdict."""
         return {counter.verdict: counter.packets for counter in self.status().counters}
+
+    def open_table(self, layout: Layout[Any, Any]) -> Table[Any, Any]:
+        """Open a pinned map, to read or to alter it."""
+        bpffs = Path(f"/proc/{self.namespace.pid}/root/sys/fs/bpf")
+        return Table(layout, pin_directory(bpffs) / layout.name)
+
+    def reboot(self) -> None:
+        """A namespace has no kernel of its own to boot."""
+        raise CannotDo("booting a host anew: its kernel is this machine's")
 
     def partition(self) -> None:
         """Pull the cable."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import time
@@ -28,6 +29,7 @@ from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
+from netagent.agent.moving import Moving
 from netagent.agent.policy_status import describe_policies, measure_maps
 from netagent.agent.replica import Replica
 from netagent.agent.respondent import Respondent
@@ -42,6 +44,7 @@ from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
 from netagent.model.errors import DataplaneError
 from netagent.reconcile.held_policies import HeldPolicies
 from netagent.reconcile.policy_audit import PolicyIntent
+from netagent.systemd.notify import find_supervisor
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +114,17 @@ class Agent:
         self._events = kernel.datapath.events
         self._flows = FlowLog()
         self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
+        self._moving = Moving(
+            config, self._engine, kernel_worker, self._intake, kernel.datapath, self._conditions
+        )
         self._control = ControlClient(
-            config, public_key, self._intake, self._respondent, self._conditions, random.random
+            config,
+            public_key,
+            self._intake,
+            self._respondent,
+            self._moving.reports,
+            self._conditions,
+            random.random,
         )
         # A handle of its own: status must not make a commit wait for `wg`.
         self._observer = Mesh(config.mesh_interface, config.private_key)
@@ -123,18 +135,26 @@ class Agent:
         service = AgentService(
             attacher, self._read_endpoints, self._read_status, self._flows, self._read_counters
         )
+        supervisor = find_supervisor(os.environ)
         await self._intake.restore()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(self._respondent.run(), name="answers"),
+                group.create_task(self._moving.run(), name="moves"),
                 group.create_task(self._watch_flows(), name="flows"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
+                # Alive is an agent whose kernel thread takes work, too.
+                group.create_task(
+                    supervisor.watch(lambda: self._worker.run(read_boottime_ns)), name="watchdog"
+                ),
             ]
             async with serve_local_api(self._config.socket, service):
                 log.info("agent runs host=%s", self._config.name)
+                supervisor.ready()
                 await self._stopping.wait()
+                supervisor.stopping()
                 self._flows.close()
             for task in tasks:
                 task.cancel()

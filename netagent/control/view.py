@@ -29,11 +29,11 @@ from netagent.control.records import (
 from netagent.control.tables import REMOVED_MAX, LocationRow, NetworkTable, TransitionRow
 from netagent.model.addresses import Fleet, Locator, StableId, network_of
 from netagent.model.fleet import (
+    ENDED_PHASES,
     Endpoint,
     Host,
     Location,
     Machine,
-    MovePhase,
     Network,
     Transition,
 )
@@ -171,9 +171,10 @@ class View:
 
     def active_moves(self) -> list[str]:
         """Return the ids of moves that have not ended, oldest first."""
-        ended = MovePhase.SETTLED, MovePhase.ABORTED
         return [
-            move_id for move_id, move in self.moves.items() if move.value.move.phase not in ended
+            move_id
+            for move_id, move in self.moves.items()
+            if move.value.move.phase not in ENDED_PHASES
         ]
 
     def _take(self, change: Change, revision: int) -> None:
@@ -280,9 +281,10 @@ class View:
             self.moves.set(move_id, Stored(record, revision))
             move = record.move
             row = None
-            if move.source and move.phase in (MovePhase.PREPARING, MovePhase.COMMITTED):
+            # Of a forced move there is none: whoever knows of it accepts the source no longer.
+            if move.source and not move.is_forced and move.phase not in ENDED_PHASES:
                 places = self._locator(move.source), self._locator(move.destination)
-                row = TransitionRow(Transition(*places, move.epoch), revision)
+                row = TransitionRow(Transition(*places, move.epoch, move.trigger), revision)
             network = network_of(move.stable_id)
             old = self.table(network).transitions.get(move.stable_id)
             is_newer = old is None or old.transition.epoch <= move.epoch
