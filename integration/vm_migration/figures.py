@@ -16,7 +16,8 @@ IN_FLIGHT_S = 0.05
 class Span:
     """One migration. downtime_ms, total_ms: as QEMU says. Times are Unix time.
 
-    stopped_s, resumed_s: of the guest. is_connected: whether its TCP connections work afterwards.
+    stopped_s, resumed_s: of the guest. ready_s: the first packet for it was on its new tap.
+    is_connected: whether its TCP connections work afterwards.
     """
 
     began_s: float
@@ -25,7 +26,13 @@ class Span:
     total_ms: float
     stopped_s: float
     resumed_s: float
+    ready_s: float
     is_connected: bool
+
+    @property
+    def network_stall_ms(self) -> float:
+        """How long the guest was up before the network was ready; 0 when that was earlier."""
+        return max(self.ready_s - self.resumed_s, 0) * 1e3
 
     def explains(self, sent_s: float) -> bool:
         """Whether a ping that was sent then may have met a guest that was stopped."""
@@ -59,6 +66,8 @@ class Outcome:
             "quiet_gap_ms": self.answers.gap_ms(*self.quiet_s),
             "downtime_ms": [span.downtime_ms for span in self.spans],
             "pause_ms": [(span.resumed_s - span.stopped_s) * 1e3 for span in self.spans],
+            "ready_after_stop_ms": [(span.ready_s - span.stopped_s) * 1e3 for span in self.spans],
+            "network_stall_ms": [span.network_stall_ms for span in self.spans],
             "total_ms": [span.total_ms for span in self.spans],
             "gap_ms": [self.gap_ms(span) for span in self.spans],
         }
@@ -83,6 +92,11 @@ class Outcome:
         print(f"    whole migration                      {spread(s.total_ms for s in spans)}")
         print(f"    QEMU's downtime                      {spread(s.downtime_ms for s in spans)}")
         print(f"    the guest's pause, STOP to RESUME    {spread(pauses)}")
+        ready = [(span.ready_s - span.stopped_s) * 1e3 for span in spans]
+        print(f"    STOP to first packet at its new tap  {spread(ready)}")
+        print(
+            f"    the same, beyond the pause           {spread(s.network_stall_ms for s in spans)}"
+        )
         print(f"    longest gap                          {spread(gaps)}")
         beyond = [gap - span.downtime_ms for gap, span in zip(gaps, spans, strict=True)]
         print(f"    stall beyond downtime                {spread(beyond)}")

@@ -29,7 +29,7 @@ from integration.vm_migration.guest import (
     build_image,
     environment,
 )
-from integration.vm_migration.observer import observing
+from integration.vm_migration.observer import FirstPacket, observing
 from integration.vm_migration.plain import GUEST, MAC, OBSERVER, PlainWireGuard
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
@@ -135,13 +135,15 @@ def _observe(
             source, destination = PLACES if number % 2 == 0 else PLACES[::-1]
             make_tap(destination)
             guest.start(destination, hosts[destination], is_awaited=True)
+            first = FirstPacket(hosts[destination], TAP, address)
             began_s = time.time()
             said = migrate(source, destination)
             figures = _FIGURES.search(said)
             if figures is None:
                 raise AssertionError(f"the migration failed:\n{said}")
             is_connected = echo.works() and stream.goes_on()
-            spans.append(Span(began_s, time.time(), *map(float, figures.groups()), is_connected))
+            times = map(float, figures.groups())
+            spans.append(Span(began_s, time.time(), *times, first.stop(), is_connected))
             guest.stop(source, hosts[source])
             print(".", end="", file=sys.stderr, flush=True)
         answers = pinging.stop()

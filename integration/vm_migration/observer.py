@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _ANSWER = re.compile(r"^\[(\d+\.\d+)\].*icmp_seq=(\d+).* time=([\d.]+) ms", re.M
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 SEQUENCES = 1 << 16
 _SIOCOUTQ = 0x5411
+_SO_TIMESTAMPNS = 35
+_ETH_P_ALL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,26 @@ def _connect(place: Place, address: str, port: int) -> socket.socket:
                 raise AssertionError("nobody listens yet") from error
 
     return wait_until(f"the guest listens on port {port}", connect, 20)
+
+
+class FirstPacket:
+    """Hears when the first packet for a guest is on a tap: from then on the network is ready."""
+
+    def __init__(self, namespace: Namespace, interface: str, address: str) -> None:
+        self._wanted = IPv6Address(address).packed
+        with inside(namespace):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._socket.bind((interface, _ETH_P_ALL))
+
+    def stop(self) -> float:
+        """Return when that was, as Unix time by the kernel; stop listening."""
+        with self._socket:
+            while True:
+                packet, ancillary, _, _ = self._socket.recvmsg(40, 64)
+                if packet[24:40] == self._wanted:
+                    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                    return float(seconds + nanoseconds / 1e9)
 
 
 class Echo:

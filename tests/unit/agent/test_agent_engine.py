@@ -20,13 +20,14 @@ from agent_rig import (
 from simulated_dataplane import SimulatedDataplane
 
 from netagent.agent.attached import AttachedMachine, EndpointState, FormerLink
-from netagent.agent.facts import inner_mtu
+from netagent.agent.facts import TakenMachine, inner_mtu
 from netagent.dataplane.abi import EndpointRow, TransitionRow
 from netagent.dataplane.datapath import Attachment
 from netagent.model.addresses import GATEWAY_MAC
 from netagent.model.errors import ConfigError, DataplaneError, ExhaustedError
 from netagent.model.fleet import IDENTITY_HOST, Identity, Location
 from netagent.reconcile.delta import plan_delta
+from netagent.reconcile.moving import Taking
 from netagent.reconcile.view import Delta, View
 
 
@@ -159,13 +160,45 @@ def test_source_keeps_a_machine_that_nobody_has_taken_over(rig: Rig) -> None:
 def test_source_lets_go_once_the_machine_is_taken_over(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
     rig.attach()
-    engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
+    engine.take_batch(moving(WEB, H1, H2, 2, revision=2))
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=3))
+    engine.take_batch(settled(WEB, 2, revision=4))
     assert engine.retire() == ()
 
     rig.state.active[Path("/run/netns/web")] = "the destination's"
 
     assert engine.retire() == (WEB,)
     assert "na-web" not in rig.state.links
+
+
+def test_a_machine_that_was_taken_stays_fenced_until_somebody_detaches_it(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    machine = rig.attach()
+    rig.state.active[Path("/run/netns/web")] = "somebody else's"
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
+
+    assert engine.retire() == ()
+    assert engine.state(WEB) is EndpointState.FENCED
+    assert engine.find_taken() == {WEB: TakenMachine(machine, Taking("h2", 2))}
+    taken, view, attached = dict(engine.taken), engine.view, dict(engine.interfaces.attached)
+    engine = rig.restart()
+    engine.restore(view, attached, taken)
+    assert list(engine.find_taken()) == [WEB]
+
+    engine.detach(WEB)
+
+    assert engine.find_taken() == {}
+
+
+def test_a_machine_that_was_taken_and_came_back_is_as_it_was(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    rig.attach()
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
+    engine.take_batch(located({WEB: at(H1, 3)}, revision=3))
+
+    assert engine.find_taken() == {}
+    assert engine.retire() == ()
+    assert engine.state(WEB) is EndpointState.LIVE
 
 
 def test_source_does_not_take_the_route_back_before_it_hears_of_the_commit(rig: Rig) -> None:

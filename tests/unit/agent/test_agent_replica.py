@@ -22,10 +22,11 @@ from netagent.agent.replica import Replica, read_handed_of_stopped
 from netagent.agent.replica_schema import SCHEMA_VERSION
 from netagent.model.addresses import GATEWAY_MAC, stable_address
 from netagent.model.errors import ConfigError
-from netagent.model.fleet import Location
+from netagent.model.fleet import Location, MoveTrigger, Transition
 from netagent.policy.entries import CompiledPolicy
-from netagent.reconcile.batch import Batch, NamedLocation
+from netagent.reconcile.batch import Batch, NamedLocation, TransitionChange
 from netagent.reconcile.delta import plan_delta
+from netagent.reconcile.moving import Taking
 from netagent.reconcile.view import View
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "replica.md"
@@ -86,8 +87,41 @@ def test_departure_and_settling_are_one_transaction(path: Path) -> None:
 
     replica.write_delta(FLEET, delta, [WEB])
 
-    assert select(path, "SELECT * FROM transitions UNION ALL SELECT * FROM attachments") == []
+    rows = "SELECT address FROM transitions UNION ALL SELECT address FROM attachments"
+    assert select(path, rows) == []
     assert select(path, "SELECT value FROM meta WHERE key = 'revision'") == [("3",)]
+
+
+def test_what_a_move_waits_for_comes_back(path: Path) -> None:
+    replica, view = written(path, snapshot({WEB: at(H1, 1)}))
+    row = Transition(H1.locator, H2.locator, 2, MoveTrigger.LIFE)
+    batch = Batch(2, transitions=(TransitionChange(1, False, {WEB: row}),))
+    replica.write_delta(FLEET, plan_delta(view, batch))
+    found = replica.read().view.transition(WEB)
+    assert (found, found and found.trigger) == (row, MoveTrigger.LIFE)
+
+
+def test_a_file_from_before_moves_waited_for_anything_is_taken_on(path: Path) -> None:
+    replica, _ = written(path, snapshot({WEB: at(H1, 1)}), moving(WEB, H1, H2, 2, revision=2))
+    replica.close()
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE transitions DROP COLUMN waits_for")
+        database.execute("DROP TABLE taken_machines")
+    database.close()
+    held = Replica(path).read()
+    found = held.view.transition(WEB)
+    assert found is not None
+    assert found.trigger is MoveTrigger.AT_ONCE
+    assert held.taken == {}
+
+
+def test_takings_come_back_until_the_attachment_goes(path: Path) -> None:
+    replica, _ = written(path, snapshot({WEB: at(H1, 1)}))
+    replica.write_attached(FLEET, ATTACHED)
+    replica.write_taken(FLEET, {WEB: Taking("h2", 7)})
+    assert replica.read().taken == {WEB: Taking("h2", 7)}
+    replica.delete_attached(FLEET, WEB)
+    assert replica.read().taken == {}
 
 
 def test_a_failed_write_leaves_the_revision_before(path: Path) -> None:
@@ -306,7 +340,7 @@ def test_every_column_is_documented(path: Path) -> None:
     written(path, snapshot({}))
     document = DOCUMENT.read_text()
     objects = select(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    assert len(objects) == 13
+    assert len(objects) == 14
 
     for (name,) in objects:
         assert f"### {name}" in document
