@@ -156,10 +156,17 @@ struct policy_state {
 	__u32 reserved;
 };
 
-/* policy_network: network number -> what is in force. One update turns to a new revision.
- * slot: which copy of its pairs and prefixes. defaults: class by direction.
+/* policy_network: network number -> what is in force: from generation `turn` on slot, version and
+ * defaults, before it the old ones. So the generation's rise puts a revision in force, and has every
+ * flow asked again, in one write.
+ * slot: which copy of the network's pairs and prefixes. defaults: class by direction.
  */
 struct policy_network {
+	__u32 turn;
+	__u32 reserved;
+	__u32 old_slot;
+	__u32 old_version;
+	__u64 old_defaults[3];
 	__u32 slot;
 	__u32 version;
 	__u64 defaults[3];

@@ -113,6 +113,7 @@ static __always_inline bool is_related(struct run *run, __u64 now_ns, __u32 gene
 		return false;
 	q->source = *destination;
 	q->protocol = quoted->protocol;
+	q->generation = generation;
 	if (is_own) {
 		q->destination = *source;
 	} else {
@@ -213,6 +214,7 @@ static __always_inline enum verdict check_access(struct __sk_buff *skb, struct r
 	if (p->is_later_fragment) /* 2 */
 		return follow_fragment(t, p, &run->judgement, now_ns, generation);
 	q->protocol = p->protocol;
+	q->generation = generation;
 	q->port = asked_port(p->protocol, p->icmp_type, p->icmp_code, p->destination_port_be);
 	if (is_icmp_error(p) && read_quote(skb, p, &run->quoted)) { /* 3 */
 		if (is_related(run, now_ns, generation))

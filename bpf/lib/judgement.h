@@ -21,6 +21,7 @@ struct end {
 struct question {
 	struct end source;
 	struct end destination;
+	__u32 generation; /* Under which it is asked. */
 	__u16 port; /* ICMPv6: type << 8 | code. */
 	__u8 protocol;
 };

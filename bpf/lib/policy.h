@@ -53,15 +53,44 @@ static __always_inline __u32 identity_of(const struct end *end, __u32 network, _
 	return identity ? *identity : STRANGER;
 }
 
-static __always_inline __u64 find_class(const struct question *q, const struct policy_network *in,
+/* What is in force of a network under the generation of a question. */
+struct revision {
+	__u32 slot;
+	__u32 version;
+	__u64 default_class; /* Of the direction that is asked. */
+};
+
+static __always_inline __u64 default_of(const __u64 *defaults, __u8 direction)
+{
+	if (direction == DIRECTION_INSIDE)
+		return defaults[DIRECTION_INSIDE];
+	return direction == DIRECTION_EGRESS ? defaults[DIRECTION_EGRESS]
+					     : defaults[DIRECTION_INGRESS];
+}
+
+static __always_inline struct revision find_revision(const struct policy_network *in,
+						     __u32 generation, __u8 direction)
+{
+	bool is_turned = (__s32)(generation - in->turn) >= 0;
+	struct revision revision = {
+		.slot = is_turned ? in->slot : in->old_slot,
+		.version = is_turned ? in->version : in->old_version,
+		.default_class = is_turned ? default_of(in->defaults, direction)
+					   : default_of(in->old_defaults, direction),
+	};
+
+	return revision;
+}
+
+static __always_inline __u64 find_class(const struct question *q, const struct revision *revision,
 					struct answer *a)
 {
 	struct policy_pair pair = { .network = a->network, .direction = a->direction };
 	__u64 *class_id;
 
-	pair.slot = in->slot;
-	pair.source = identity_of(&q->source, a->network, in->slot);
-	pair.destination = identity_of(&q->destination, a->network, in->slot);
+	pair.slot = revision->slot;
+	pair.source = identity_of(&q->source, a->network, revision->slot);
+	pair.destination = identity_of(&q->destination, a->network, revision->slot);
 	class_id = bpf_map_lookup_elem(&policy_pair, &pair);
 	if (!class_id && a->direction != DIRECTION_INSIDE) {
 		if (a->direction == DIRECTION_EGRESS)
@@ -70,12 +99,7 @@ static __always_inline __u64 find_class(const struct question *q, const struct p
 			pair.source = STRANGER;
 		class_id = bpf_map_lookup_elem(&policy_pair, &pair);
 	}
-	if (class_id)
-		return *class_id;
-	if (a->direction == DIRECTION_INSIDE)
-		return in->defaults[DIRECTION_INSIDE];
-	return a->direction == DIRECTION_EGRESS ? in->defaults[DIRECTION_EGRESS]
-						: in->defaults[DIRECTION_INGRESS];
+	return class_id ? *class_id : revision->default_class;
 }
 
 static __always_inline struct policy_interval *find_interval(__u64 class_id, __u8 protocol,
@@ -120,13 +144,15 @@ static __noinline bool ask(const struct question *q, __u32 network, struct answe
 {
 	struct policy_network *in = bpf_map_lookup_elem(&policy_network, &network);
 	struct policy_interval *interval;
+	struct revision revision;
 
 	if (!in)
 		return false;
 	a->network = network;
-	a->version = in->version;
 	a->direction = direction_of(q, network);
-	interval = find_interval(find_class(q, in, a), q->protocol, q->port);
+	revision = find_revision(in, q->generation, a->direction);
+	a->version = revision.version;
+	interval = find_interval(find_class(q, &revision, a), q->protocol, q->port);
 	if (!interval)
 		return false;
 	a->is_allowed = interval->is_allowed;

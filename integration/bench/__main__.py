@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from integration.bench import policy_programs, policy_traffic
 from integration.bench.alternatives import Alternatives
+from integration.bench.compile import EMPTY
 from integration.bench.figures import Spread, ratios, spread
 from integration.bench.moves import ADDRESSES_PER_HOST, MoveFigures, measure_moves, measure_wg_set
-from integration.bench.programs import EMPTY, measure_programs
+from integration.bench.programs import measure_programs
 from integration.bench.throughput import Way, interleave
 from integration.lab.lab import Lab
 
@@ -23,9 +25,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--policy", action="store_true", help="only what policies cost")
     options = parser.parse_args()
     rounds, seconds, moves = (3, 2, 6) if options.quick else (12, 2, 30)
     print(f"WireGuard: {_wireguard()}; {os.cpu_count()} processors, Linux {os.uname().release}")
+    document = {} if options.policy else _measure_fleet(rounds, seconds, moves)
+    document |= _measure_policy(3 if options.quick else 8)
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _measure_policy(rounds: int) -> dict[str, Any]:
+    print("\nprograms by the size of the policy, without a network; median (minimum to maximum)")
+    programs = policy_programs.measure_policies(rounds, packets=5_000)
+    print("\n".join(policy_programs.describe(programs)))
+    print("\nreal packets by the size of the policy, and nftables; median (minimum to maximum)")
+    traffic = policy_traffic.measure_traffic(rounds, packets=10_000)
+    print("\n".join(policy_traffic.describe(traffic)))
+    return {
+        "policy_programs_ns": policy_programs.as_json(programs),
+        "policy_traffic_ns": policy_traffic.as_json(traffic),
+    }
+
+
+def _measure_fleet(rounds: int, seconds: int, moves: int) -> dict[str, Any]:
     with Lab(hosts=3) as lab, Alternatives() as alternatives:
         lab.network("bench")
         print("TCP from machine to machine, in turn:")
@@ -38,17 +61,15 @@ def main() -> None:
     plain = ratios(mbit["netagent"], mbit["plain WireGuard"])
     vxlan = ratios(mbit["netagent"], mbit["VXLAN over WireGuard"])
     _show(plain, vxlan, programs, figures, wg_set_ms)
-    if options.json:
-        document = {
-            "wireguard": _wireguard(),
-            "tcp_ratio_vs_plain_wireguard": plain.as_json(),
-            "tcp_ratio_vs_vxlan": vxlan.as_json(),
-            "tcp_mbit": {name: spread(values).as_json() for name, values in mbit.items()},
-            "ns_per_packet": {name: value.as_json() for name, value in programs.items()},
-            "move": _as_json(figures),
-            "wg_set_ms": wg_set_ms.as_json(),
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    return {
+        "wireguard": _wireguard(),
+        "tcp_ratio_vs_plain_wireguard": plain.as_json(),
+        "tcp_ratio_vs_vxlan": vxlan.as_json(),
+        "tcp_mbit": {name: spread(values).as_json() for name, values in mbit.items()},
+        "ns_per_packet": {name: value.as_json() for name, value in programs.items()},
+        "move": _as_json(figures),
+        "wg_set_ms": wg_set_ms.as_json(),
+    }
 
 
 def _ways(lab: Lab, alternatives: Alternatives) -> list[Way]:

@@ -150,6 +150,14 @@ def _name(pairs: int) -> str:
     return f"{pairs:,} pairs" if pairs else "no pairs"
 
 
+def as_json(figures: Figures) -> dict[str, dict[str, float]]:
+    """Return each case's spread by its name."""
+    return {
+        f"{case.program}, {case.pairs} pairs, {case.kind}": spread(ns).as_json()
+        for case, ns in figures.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=10)

@@ -32,15 +32,15 @@ def measure_programs(lab: Lab, rounds: int, seconds: int) -> dict[str, Spread]:
     receiver = lab.machine("bench/receiver", "host-b", attach=False)
     _attach_as_tap(lab, receiver)
     sender.wait_reaches(receiver)
-    _attach_empty(sender)
+    attach_empty(sender)
     figures: dict[str, list[float]] = {name: [] for name in (EMPTY, *PROGRAMS)}
     hosts = [host.namespace for host in lab.hosts.values()]
     with _statistics():
         for _ in range(rounds):
-            before = _read(hosts)
+            before = read_statistics(hosts)
             _send(sender.namespace, receiver, seconds)
             _send(lab.hosts["host-a"].namespace, receiver, seconds)
-            for name, (runs, ns) in _read(hosts).items():
+            for name, (runs, ns) in read_statistics(hosts).items():
                 runs_before, ns_before = before.get(name, (0, 0))
                 if runs > runs_before:
                     figures[name].append((ns - ns_before) / (runs - runs_before))
@@ -61,7 +61,7 @@ def _attach_as_tap(lab: Lab, machine: Machine) -> None:
     inside.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")
 
 
-def _attach_empty(machine: Machine) -> None:
+def attach_empty(machine: Machine) -> None:
     """Run the empty program on everything that the machine sends."""
     target = compile_program(EMPTY, machine.namespace.log_dir)
     machine.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
@@ -76,7 +76,7 @@ def _send(sender: Namespace, receiver: Machine, seconds: int) -> None:
         sender.run(*client, timeout_s=seconds + 30)
 
 
-def _read(hosts: list[Namespace]) -> dict[str, tuple[int, int]]:
+def read_statistics(hosts: list[Namespace]) -> dict[str, tuple[int, int]]:
     """Return (runs, ns in all) by program; of the programs that our hosts have pinned."""
     wanted = {_pinned_id(host, name) for host in hosts for name in PROGRAMS}
     done = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, check=True)

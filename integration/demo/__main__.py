@@ -1,4 +1,4 @@
-"""Three hosts, two private networks, five machines, and one of them moves while it talks.
+"""Three hosts, two networks, five machines: one moves while it talks, and a policy is at work.
 
 Everything is real but the hosts, which are network namespaces: control, agents, WireGuard, eBPF.
 Exits with 1 when a promise does not hold: who reaches whom, or a TCP connection that dies.
@@ -24,6 +24,7 @@ from integration.demo.fleet import (
     measure_reachability,
 )
 from integration.demo.moves import as_json, traffic
+from integration.demo.policy import show_policy
 from integration.demo.screen import Screen
 from integration.lab.kept import directory_of
 from integration.lab.lab import Lab
@@ -106,6 +107,9 @@ def show(lab: Lab, screen: Screen, report: Path | None) -> list[str]:
     lost = sum(move.loss.lost for move in moves)
     screen.say(f"{len(moves)} moves, {sent} packets and echoes: {lost} lost")
     screen.netagent(lab, "machine", "get", MOVING)
+
+    screen.chapter("A policy for shop: what it opens, what it drops and why, and what it revokes")
+    broken += show_policy(lab, screen)
 
     if report is not None:
         report.write_text(json.dumps(as_json(quiet, moves, reachable), indent=2) + "\n")

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from integration.demo.fleet import MACHINES, network_of
 from integration.demo.moves import MoveUnderTraffic, QuietTime
+from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.process import NETAGENT
 
@@ -45,12 +46,29 @@ class Screen:
         """Print a line of ours."""
         self._console.print(text)
 
+    def file(self, text: str) -> None:
+        """Print what is in a file."""
+        self._console.print(f"[dim]{escape(text.rstrip())}[/]")
+
     def netagent(self, lab: Lab, *arguments: str) -> None:
         """Print a command of netagent's and what it answers."""
-        self._console.print(f"[green]$ netagent {escape(' '.join(arguments))}[/]")
-        sys.stdout.flush()
+        self._command(" ".join(arguments))
         environment = {**os.environ, "NETAGENT_CONTROL": f"unix://{lab.control_socket}"}
         subprocess.run([NETAGENT, *arguments], check=True, env=environment)
+
+    def last_line(self, host: Host, *arguments: str) -> str:
+        """Print a command to a host's agent and the last line of its answer, and return that."""
+        self._command(f"{' '.join(arguments)} | tail -n 1", f"(on {host.name})")
+        environment = {**os.environ, "NETAGENT_AGENT_SOCKET": str(host.socket)}
+        command = [NETAGENT, *arguments]
+        done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+        line = done.stdout.rstrip().rpartition("\n")[2]
+        self._console.print(escape(line))
+        return line
+
+    def _command(self, text: str, note: str = "") -> None:
+        self._console.print(f"[green]$ netagent {escape(text)}[/]{f' [dim]{note}[/]' * bool(note)}")
+        sys.stdout.flush()
 
     def matrix(self, reachable: Mapping[str, bool]) -> None:
         """Print from whom (rows) to whom (columns)."""

@@ -40,6 +40,7 @@ class Host:
         self.directory = directory
         self.state_dir = directory / "state"
         self.run_dir = directory / "run"
+        self.hooks_dir = directory / "hooks"
         self._fabric = fabric
         self._port = port
         endpoint = f"[{address}]" if address.version == 6 else str(address)
@@ -50,7 +51,7 @@ class Host:
                 *("agent", "run", "--name", self.name, "--control", control_target),
                 *("--endpoint", f"{endpoint}:{WIREGUARD_PORT}"),
                 *("--state-dir", str(self.state_dir), "--run-dir", str(self.run_dir)),
-                *("--audit-interval-s", "2"),
+                *("--audit-interval-s", "2", "--hooks-dir", str(self.hooks_dir)),
             ],
         )
 

@@ -33,6 +33,7 @@ class Effect:
 
 
 _CLOSED = "default: deny\n"
+_ALLOW = "default: allow\n"
 OPEN_RULE = "  - {name: open, from: any, to: any, allow: [any]}\n"
 DENY_RULE = "  - {name: closed, from: any, to: any, deny: [any]}\n"
 
@@ -41,6 +42,22 @@ EFFECTS = (
     Effect("deny", _CLOSED, "deny", "enforce", lambda match, _: not match, "denied"),
     Effect("audited allow", _CLOSED, "allow", "audit", lambda *_: False, "audited"),
     Effect("audited deny", _CLOSED, "deny", "audit", lambda *_: True, "audited"),
+    Effect(
+        "allow under default allow",
+        _ALLOW,
+        "allow",
+        "enforce",
+        lambda match, inside: match or inside,
+        "allowed",
+    ),
+    Effect(
+        "deny under default allow",
+        _ALLOW,
+        "deny",
+        "enforce",
+        lambda match, inside: inside and not match,
+        "denied",
+    ),
     Effect(
         "deny in audited policy",
         "default: deny\nmode: audit\n",
@@ -52,7 +69,7 @@ EFFECTS = (
 )
 DEFAULTS = (
     Effect("default deny", _CLOSED, None, "", lambda *_: False),
-    Effect("default allow", "default: allow\n", None, "", lambda _, inside: inside),
+    Effect("default allow", _ALLOW, None, "", lambda _, inside: inside),
     Effect("default deny, audited", "default: deny\nmode: audit\n", None, "", lambda *_: True),
 )
 
@@ -97,7 +114,7 @@ def write_policy(effect: Effect, shape: str, protocols: str) -> str:
             for kind in KINDS
             for direction in Direction
         )
-    is_open = effect.verb == "deny" and "mode: audit" not in effect.head
+    is_open = effect.verb == "deny" and effect.head == _CLOSED
     text = f"network: shop\n{effect.head}{GROUPS if effect.verb else ''}"
     written = (OPEN_RULE if is_open else "") + "".join(rules)
     return text + (f"rules:\n{written}" if written else "")

@@ -97,12 +97,14 @@ class Attacher:
             machine, is_new = await self._worker.run(self._plan, order, path, stable_id)
             machine = await self._intake.keep(machine)
             try:
-                return own, await self._worker.run(self._engine.attach, machine)
+                status = await self._worker.run(self._engine.attach, machine)
             except Exception:
                 if is_new:
                     await self._worker.run(self._engine.abandon, machine)
                     await self._intake.forget(stable_id)
                 raise
+            self._intake.changed.beat()
+            return own, status
 
     async def detach(self, name: str) -> None:
         """Take an attachment back; NotFoundError when there is none."""

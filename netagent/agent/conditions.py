@@ -32,6 +32,7 @@ class Code(Enum):
     WIREGUARD_DOWN = "wireguard_down"
     NO_HANDSHAKE = "no_handshake"
     ENDPOINT_MISSING = "endpoint_missing"
+    MACHINE_TAKEN = "machine_taken"
     REPLICA_FAILING = "replica_failing"
     FLOWS_UNREADABLE = "flows_unreadable"
 
@@ -41,7 +42,12 @@ class Code(Enum):
         return Severity.ERROR if self in _HUMAN_MUST_ACT else Severity.WARNING
 
 
-_HUMAN_MUST_ACT = {Code.REGISTRATION_REFUSED, Code.BATCH_REJECTED, Code.REPLICA_FAILING}
+_HUMAN_MUST_ACT = {
+    Code.REGISTRATION_REFUSED,
+    Code.BATCH_REJECTED,
+    Code.REPLICA_FAILING,
+    Code.MACHINE_TAKEN,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class AgentConfig:
     state_dir: key and replica. run_dir: the local API's socket. bpffs: a mounted BPF file system.
     mtu_bytes: of machines and mesh; None: what the underlay allows.
     audit_interval_s: greatest time between two comparisons of the kernel with intent.
+    hooks_dir: executables that are told what happens to machines here, by name of the event.
     """
 
     name: str
@@ -43,6 +44,7 @@ class AgentConfig:
     host_interface: str = "na-host"
     mtu_bytes: int | None = None
     audit_interval_s: float = 30.0
+    hooks_dir: Path = Path("/etc/netagent/hooks")
 
     def __post_init__(self) -> None:
         values = {each.name: getattr(self, each.name) for each in fields(self)}

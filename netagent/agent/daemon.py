@@ -29,6 +29,7 @@ from netagent.agent.intake import Intake
 from netagent.agent.kernel import Kernel
 from netagent.agent.link_watch import LinkEvent, watch_links
 from netagent.agent.local_api import serve_local_api
+from netagent.agent.moving import Moving
 from netagent.agent.policy_status import describe_policies, measure_maps
 from netagent.agent.replica import Replica
 from netagent.agent.respondent import Respondent
@@ -113,8 +114,17 @@ class Agent:
         self._events = kernel.datapath.events
         self._flows = FlowLog()
         self._respondent = Respondent(self._engine, kernel.datapath, lambda: self._intake.own)
+        self._moving = Moving(
+            config, self._engine, kernel_worker, self._intake, kernel.datapath, self._conditions
+        )
         self._control = ControlClient(
-            config, public_key, self._intake, self._respondent, self._conditions, random.random
+            config,
+            public_key,
+            self._intake,
+            self._respondent,
+            self._moving.reports,
+            self._conditions,
+            random.random,
         )
         # A handle of its own: status must not make a commit wait for `wg`.
         self._observer = Mesh(config.mesh_interface, config.private_key)
@@ -132,6 +142,7 @@ class Agent:
                 group.create_task(self._auditor.run(), name="auditor"),
                 group.create_task(self._control.run(), name="control"),
                 group.create_task(self._respondent.run(), name="answers"),
+                group.create_task(self._moving.run(), name="moves"),
                 group.create_task(self._watch_flows(), name="flows"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
                 # Alive is an agent whose kernel thread takes work, too.

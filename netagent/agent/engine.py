@@ -8,7 +8,9 @@ auditor runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
 from netagent.agent.config import AgentConfig
@@ -17,6 +19,7 @@ from netagent.agent.facts import (
     EngineStatus,
     OwnHost,
     Reconciled,
+    TakenMachine,
     describe_silence,
     inner_mtu,
 )
@@ -31,6 +34,7 @@ from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
 from netagent.reconcile.handshakes import Handshakes
+from netagent.reconcile.moving import Taking, find_taken
 from netagent.reconcile.operations import EndpointBinding, Operation, order
 from netagent.reconcile.plan import (
     ObservedTables,
@@ -56,6 +60,8 @@ class Engine:
 
     applied_revision: the newest that the kernel is known to hold.
     unwritten: deltas that the replica does not hold yet, the oldest first.
+    taken: attached machines that were taken away while this host did not know; they stay attached,
+    fenced, until somebody detaches them.
     """
 
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
@@ -72,20 +78,28 @@ class Engine:
         self.interfaces = Interfaces(kernel)
         self.applied_revision = 0
         self.unwritten: list[Delta] = []
+        self.taken: dict[StableId, Taking] = {}
 
-    def restore(self, view: View, attached: dict[StableId, AttachedMachine]) -> None:
+    def restore(
+        self,
+        view: View,
+        attached: dict[StableId, AttachedMachine],
+        taken: Mapping[StableId, Taking] = MappingProxyType({}),
+    ) -> None:
         """Start from what the replica holds; it may be behind the kernel, so nothing is pruned."""
         self.view = view
         self.interfaces.attached = attached
+        self.taken = dict(taken)
         self.applied_revision = view.revision
 
     def take_place(self, own: OwnHost) -> None:
         """Learn who this host is; `reconcile` does what follows from it."""
         self._own = own
 
-    def take_batch(self, batch: Batch) -> bool:
+    def take_batch(self, batch: Batch, *, was_away: bool = False) -> bool:
         """Take a batch into the view and write what it changes.
 
+        was_away: whether it is the first after a time without control.
         Returns whether a machine here has made trouble with it: the kernel holds the batch, and
         `reconcile` will tell of the machine and try again.
 
@@ -101,6 +115,7 @@ class Engine:
         self._check_policies(delta)
         operations = plan_changes(self.view, delta, own.host.name, own.host.locator, attached)
         departed = find_departed(self.view, delta, own.host.locator, attached)
+        self.taken |= find_taken(self.view, delta, own.host.locator, attached, was_away=was_away)
         self.view.apply(delta)
         self.unwritten.append(delta)
         self._departed.update(departed)
@@ -232,13 +247,26 @@ class Engine:
             location, moving = self.view.location(stable_id), self.view.transition(stable_id)
             is_here = location is not None and location.locator == own.host.locator
             returns = moving is not None and moving.epoch > epoch
-            if not is_here and not returns:
+            if not is_here and not returns and stable_id not in self.find_taken():
                 if location is not None and self.interfaces.is_way_out(stable_id):
                     continue
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
             del self._departed[stable_id]
         return tuple(retired)
+
+    def find_taken(self) -> dict[StableId, TakenMachine]:
+        """Return the machines that were taken away and are still attached here."""
+        own = self._require_own().host.locator
+        found = {}
+        for stable_id, taking in self.taken.items():
+            # This host may hear no more of a network that has no machine here.
+            location = self.view.location(stable_id)
+            machine = self.interfaces.attached.get(stable_id)
+            if machine is not None and (location is None or location.locator != own):
+                found[stable_id] = TakenMachine(machine, taking)
+        self.taken = {stable_id: one.taking for stable_id, one in found.items()}
+        return found
 
     def state(self, stable_id: StableId) -> EndpointState:
         """Return what an attached machine may do now."""

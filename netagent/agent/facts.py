@@ -11,6 +11,7 @@ from netagent.dataplane.abi import Counter, Verdict
 from netagent.model.addresses import Fleet
 from netagent.model.errors import ConfigError
 from netagent.model.fleet import Host
+from netagent.reconcile.moving import Taking
 
 WIREGUARD_OVERHEAD_BYTES = 80
 """On an IPv6 underlay, the larger of the two."""
@@ -45,6 +46,14 @@ class EndpointStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenMachine:
+    """A machine that is attached here and was taken to another host while this one was away."""
+
+    attached: AttachedMachine
+    taking: Taking
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """What the engine knows of itself; maps: name -> (entries, capacity)."""
 
@@ -70,6 +79,16 @@ def inner_mtu(underlay_mtu_bytes: int) -> int:
             f" machines; IPv6 needs {MTU_MIN_BYTES}"
         )
     return inner
+
+
+def describe_taken(taken: TakenMachine) -> str:
+    """Return a sentence on a machine that was taken away."""
+    host, epoch = taken.taking.host, taken.taking.epoch
+    fate = f"was moved to host {host}" if host else "was moved to another host, or deleted,"
+    return (
+        f"machine {taken.attached.machine} {fate} while this host was away (epoch {epoch}): end"
+        " what still runs of it here, then `netagent detach` it"
+    )
 
 
 def describe_silence(host: Host, last_handshake_s: int) -> str:

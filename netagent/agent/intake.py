@@ -16,6 +16,7 @@ from netagent.agent.auditor import Auditor
 from netagent.agent.conditions import Code, Conditions
 from netagent.agent.engine import Engine
 from netagent.agent.facts import OwnHost
+from netagent.agent.pulse import Pulse
 from netagent.agent.replica import Replica
 from netagent.agent.worker import Worker
 from netagent.model.addresses import StableId
@@ -27,6 +28,7 @@ from netagent.model.errors import (
     UnavailableError,
 )
 from netagent.reconcile.batch import Batch
+from netagent.reconcile.moving import Taking
 from netagent.reconcile.view import Delta
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 class Intake:
     """What changes intent goes through here: batches, attachments, this host's own place.
 
-    kernel_worker owns the engine, replica_worker the replica.
+    kernel_worker owns the engine, replica_worker the replica. changed: beats after each change of
+    what this host is to do.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class Intake:
         self._replica_worker = replica_worker
         self._auditor = auditor
         self._conditions = conditions
+        self.changed = Pulse()
         self._own: OwnHost | None = None
         self._placed = asyncio.Event()
         self._unwritten: list[Delta] = []
         self._detached: set[StableId] = set()
+        self._taken: dict[StableId, Taking] = {}
 
     @property
     def own(self) -> OwnHost | None:
@@ -85,7 +90,8 @@ class Intake:
         held = await self._replica_worker.run(self._replica.read)
         if held.own is None:
             return
-        await self._kernel_worker.run(self._engine.restore, held.view, held.attached)
+        await self._kernel_worker.run(self._engine.restore, held.view, held.attached, held.taken)
+        self._taken = dict(held.taken)
         await self._take_place(held.own)
         log.info(
             "started from the replica revision=%d hosts=%d locations=%d policies=%d attachments=%d",
@@ -112,14 +118,15 @@ class Intake:
             await self._replica_worker.run(self._replica.write_own, own)
         await self._auditor.wait_until_clean()
 
-    async def take(self, batch: Batch) -> str | None:
+    async def take(self, batch: Batch, *, was_away: bool = False) -> str | None:
         """Bring the kernel to a batch; return why not when it cannot be taken.
 
-        A failure of the kernel is tried again until it is mended or this is cancelled.
+        was_away: as in Engine.take_batch. A failure of the kernel is tried again until it is mended
+        or this is cancelled.
         """
         began_s = time.monotonic()
         try:
-            if await self._kernel_worker.run(self._engine.take_batch, batch):
+            if await self._kernel_worker.run(self._engine.take_batch, batch, was_away=was_away):
                 self._auditor.request(expects_writes=True)
         except (InvalidError, ExhaustedError) as error:
             self._conditions.set(Code.BATCH_REJECTED, f"revision {batch.revision}: {error}")
@@ -135,6 +142,7 @@ class Intake:
             await self._auditor.wait_until_clean()
         self._conditions.clear(Code.BATCH_REJECTED)
         lasted_s = time.monotonic() - began_s
+        self.changed.beat()
         log.debug("batch applied revision=%d lasted_ms=%.2f", batch.revision, lasted_s * 1000)
         return None
 
@@ -173,16 +181,23 @@ class Intake:
         """Drop the record of an attachment."""
         assert self._own is not None
         await self._replica_worker.run(self._replica.delete_attached, self._own.fleet, stable_id)
+        self.changed.beat()
 
     async def _take_place(self, own: OwnHost) -> None:
         self._own = own
         self._placed.set()
         await self._kernel_worker.run(self._engine.take_place, own)
+        self.changed.beat()
         self._auditor.request(expects_writes=True)
 
     async def _flush(self) -> None:
         assert self._own is not None
+        taken = dict(self._engine.taken)
         try:
+            if taken != self._taken:
+                # Before the deltas that say so: they are not seen again.
+                await self._replica_worker.run(self._replica.write_taken, self._own.fleet, taken)
+                self._taken = taken
             while self._unwritten:
                 await self._replica_worker.run(
                     self._replica.write_delta, self._own.fleet, self._unwritten[0], self._detached

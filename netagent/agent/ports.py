@@ -24,6 +24,7 @@ from netagent.dataplane.policy_lookup import PolicyAnswer
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
 from netagent.model.addresses import StableId
 from netagent.model.fleet import Identity, Location
+from netagent.model.flows import CarriedFlow
 from netagent.policy.entries import CompiledPolicy, Direction
 from netagent.reconcile.held_policies import HeldPolicies, Room
 
@@ -73,6 +74,13 @@ class EventsPort(Protocol):
     def losses(self) -> EventLosses: ...
 
 
+class ConnectionsPort(Protocol):
+    """The connection table; netagent.dataplane.conntrack.Connections documents the methods."""
+
+    def flows_of(self, stable_id: StableId, /) -> list[CarriedFlow]: ...
+    def take_over(self, flows: Iterable[CarriedFlow], /) -> int: ...
+
+
 class DatapathPort(Protocol):
     """Maps and programs."""
 
@@ -82,6 +90,8 @@ class DatapathPort(Protocol):
     def transition(self) -> TablePort[TransitionRow]: ...
     @property
     def endpoint(self) -> TablePort[EndpointRow]: ...
+    @property
+    def connections(self) -> ConnectionsPort: ...
     @property
     def policies(self) -> PolicyPort: ...
     @property

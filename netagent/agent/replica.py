@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from netagent.agent.attached import AttachedMachine, FormerLink
 from netagent.agent.facts import OwnHost
 from netagent.agent.replica_policies import read_policies, write_policies
-from netagent.agent.replica_schema import HANDED_INTERFACES, POLICIES, SCHEMA, SCHEMA_VERSION
+from netagent.agent.replica_schema import (
+    HANDED_INTERFACES,
+    MOVE_TRIGGER,
+    POLICIES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TAKEN_MACHINES,
+)
 from netagent.model.addresses import (
     GATEWAY_MAC,
     Fleet,
@@ -29,18 +36,23 @@ from netagent.model.addresses import (
     stable_address,
 )
 from netagent.model.errors import ConfigError
-from netagent.model.fleet import Endpoint, Host, Identity, Location, Transition
+from netagent.model.fleet import Endpoint, Host, Identity, Location, MoveTrigger, Transition
 from netagent.reconcile.batch import NamedLocation
+from netagent.reconcile.moving import Taking
 from netagent.reconcile.view import Delta, View
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """All that a replica holds. own: None before the first contact with control."""
+    """All that a replica holds.
+
+    own: None before the first contact with control. taken: as Engine has it.
+    """
 
     own: OwnHost | None
     view: View
     attached: dict[StableId, AttachedMachine]
+    taken: dict[StableId, Taking] = field(default_factory=dict)
 
 
 class Replica:
@@ -76,7 +88,10 @@ class Replica:
                 f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             )
         database.execute(HANDED_INTERFACES)
-        database.executescript(f"BEGIN; {POLICIES} COMMIT;")
+        database.executescript(f"BEGIN; {POLICIES} {TAKEN_MACHINES} COMMIT;")
+        columns = {row[1] for row in database.execute("PRAGMA table_info(transitions)")}
+        if "waits_for" not in columns:
+            database.execute(MOVE_TRIGGER)
 
     def read(self) -> Held:
         """Return everything held; a view of revision 0 when nothing was written yet."""
@@ -98,7 +113,11 @@ class Replica:
             ),
         )
         view.apply(self._read_delta(fleet, int(meta.get("revision", "0"))))
-        return Held(own, view, self._read_attached(fleet))
+        taken = {
+            _id(fleet, address): Taking(host, epoch)
+            for address, host, epoch in self._database.execute("SELECT * FROM taken_machines")
+        }
+        return Held(own, view, self._read_attached(fleet), taken)
 
     def write_own(self, own: OwnHost) -> None:
         """Record the fleet, and who this host is in it."""
@@ -129,6 +148,18 @@ class Replica:
             self._delete("attachments", fleet, detached)
             self._database.execute(
                 "REPLACE INTO meta VALUES ('revision', ?)", (str(delta.revision),)
+            )
+
+    def write_taken(self, fleet: Fleet, taken: Mapping[StableId, Taking]) -> None:
+        """Record which machines were taken away."""
+        with _transaction(self._database):
+            self._database.execute("DELETE FROM taken_machines")
+            self._database.executemany(
+                "INSERT INTO taken_machines VALUES (?, ?, ?)",
+                (
+                    (str(stable_address(fleet, stable_id)), taking.host, taking.epoch)
+                    for stable_id, taking in taken.items()
+                ),
             )
 
     def write_attached(self, fleet: Fleet, machine: AttachedMachine) -> AttachedMachine:
@@ -167,6 +198,7 @@ class Replica:
                 (address,),
             )
             self._delete("attachments", fleet, (stable_id,))
+            self._delete("taken_machines", fleet, (stable_id,))
 
     def read_handed(self) -> dict[str, FormerLink]:
         """Return what every interface was that others made and that was not given back."""
@@ -197,10 +229,11 @@ class Replica:
         ):
             location = Location(_locator(locator), Identity(identity), epoch)
             delta.locations[_id(fleet, address)] = NamedLocation(machine, location)
-        for address, source, destination, epoch in select(
-            "SELECT address, source, destination, epoch FROM transitions"
+        for address, source, destination, epoch, trigger in select(
+            "SELECT address, source, destination, epoch, waits_for FROM transitions"
         ):
-            transition = Transition(_locator(source), _locator(destination), epoch)
+            places = _locator(source), _locator(destination)
+            transition = Transition(*places, epoch, MoveTrigger(trigger))
             delta.transitions[_id(fleet, address)] = transition
         delta.policies.update(read_policies(self._database))
         return delta
@@ -267,7 +300,8 @@ class Replica:
             ),
         )
         self._database.executemany(
-            "REPLACE INTO transitions VALUES (?, ?, ?, ?, ?)",
+            "REPLACE INTO transitions (address, network, source, destination, epoch, waits_for)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
                     str(stable_address(fleet, stable_id)),
@@ -275,6 +309,7 @@ class Replica:
                     str(locator_network(row.source)),
                     str(locator_network(row.destination)),
                     row.epoch,
+                    row.trigger.value,
                 )
                 for stable_id, row in delta.transitions.items()
             ),
@@ -282,7 +317,7 @@ class Replica:
 
     def _delete(self, table: str, fleet: Fleet, ids: Iterable[StableId]) -> None:
         self._database.executemany(
-            f"DELETE FROM {table} WHERE address = ?",  # noqa: S608  three names of our own
+            f"DELETE FROM {table} WHERE address = ?",  # noqa: S608  names of our own
             ((str(stable_address(fleet, stable_id)),) for stable_id in ids),
         )
 

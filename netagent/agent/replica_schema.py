@@ -17,6 +17,18 @@ CREATE TABLE IF NOT EXISTS handed_interfaces (
 """
 """Came after the first release: made in a file of that one as well, which it does not disturb."""
 
+TAKEN_MACHINES = """
+CREATE TABLE IF NOT EXISTS taken_machines (
+    address TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    epoch INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+"""As HANDED_INTERFACES, of the release in which moves can be forced."""
+
+MOVE_TRIGGER = "ALTER TABLE transitions ADD COLUMN waits_for TEXT NOT NULL DEFAULT 'at-once'"
+"""A column behind the others, of the same release: made where it is missing."""
+
 POLICIES = """
 CREATE TABLE IF NOT EXISTS policy (
     network INTEGER PRIMARY KEY,

@@ -72,6 +72,7 @@ class SyncSession:
                 pb.HeldPolicy(network=network, content=content)
                 for network, content in sorted(policies.items())
             ],
+            reports_moves=True,
         )
         return pb.SyncRequest(hello=hello)
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
@@ -17,6 +18,7 @@ from netagent.agent.conditions import Code, Conditions
 from netagent.agent.config import AgentConfig
 from netagent.agent.facts import OwnHost
 from netagent.agent.intake import Intake
+from netagent.agent.move_reports import MoveReports
 from netagent.agent.respondent import Respondent
 from netagent.agent.session import Malformed, SyncSession, Welcomed
 from netagent.api.control.v1 import (
@@ -43,6 +45,8 @@ log = logging.getLogger(__name__)
 _SyncCall: TypeAlias = grpc.aio.StreamStreamCall[
     sync_service_pb2.SyncRequest, sync_service_pb2.SyncResponse
 ]
+
+_Request: TypeAlias = sync_service_pb2.SyncRequest
 
 CALL_TIMEOUT_S = 5.0
 WELCOME_TIMEOUT_S = 10.0
@@ -76,6 +80,7 @@ class ControlClient:
         public_key: bytes,
         intake: Intake,
         respondent: Respondent,
+        reports: MoveReports,
         conditions: Conditions,
         jitter: Callable[[], float],
     ) -> None:
@@ -83,6 +88,7 @@ class ControlClient:
         self._public_key = public_key
         self._intake = intake
         self._respondent = respondent
+        self._reports = reports
         self._conditions = conditions
         self._jitter = jitter
         self._reconnect = Reconnect()
@@ -140,7 +146,7 @@ class ControlClient:
             while True:
                 await self._handle(stream, current, await stream.read())
         finally:
-            call.cancel()
+            stream.close()
 
     async def _register(self, channel: grpc.aio.Channel) -> None:
         stub = host_service_pb2_grpc.HostServiceStub(channel)
@@ -172,11 +178,12 @@ class ControlClient:
             case sync_service_pb2.Question() as question:
                 await self._respondent.take(question, stream.write)
             case Batch() as batch:
-                refusal = await self._intake.take(batch)
+                refusal = await self._intake.take(batch, was_away=stream.is_new)
                 if refusal is not None:
                     await stream.write(current.reject(batch.revision, refusal))
                     return
                 await stream.write(current.accept(batch.revision))
+                stream.begin(self._reports.send)
                 if self._reconnect.establish():
                     log.info("in step with control revision=%d", batch.revision)
                 self._conditions.clear(Code.CONTROL_UNREACHABLE)
@@ -196,11 +203,33 @@ class ControlClient:
 
 
 class _Stream:
-    """One Sync call. Batches and answers are written by two tasks, and grpc takes one at a time."""
+    """One Sync call. Several tasks write to it, and grpc takes one message at a time."""
 
     def __init__(self, call: _SyncCall) -> None:
         self._call = call
         self._writing = asyncio.Lock()
+        self._reporting: asyncio.Task[None] | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no batch has been applied on it."""
+        return self._reporting is None
+
+    def begin(self, report: Callable[[Callable[[_Request], Awaitable[None]]], Any]) -> None:
+        """Have a coroutine function write what it likes, until the end; only the first time."""
+        if self._reporting is None:
+            self._reporting = asyncio.create_task(self._bear(report))
+
+    def close(self) -> None:
+        """End the call."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+        self._call.cancel()
+
+    async def _bear(self, report: Callable[[Callable[[_Request], Awaitable[None]]], Any]) -> None:
+        """Whoever reads learns what has become of the stream."""
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await report(self.write)
 
     async def write(self, message: sync_service_pb2.SyncRequest) -> None:
         async with self._writing:

@@ -6,7 +6,7 @@ Fields that are output only are ignored where the caller sends them to control.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from netagent.api.control.v1 import host_service_pb2
@@ -27,6 +27,7 @@ from netagent.model.fleet import (
     Machine,
     Move,
     MovePhase,
+    MoveTrigger,
     Network,
     check_labels,
     check_name,
@@ -34,11 +35,21 @@ from netagent.model.fleet import (
 
 _PHASES: Mapping[MovePhase, types_pb2.MovePhase] = {
     MovePhase.PREPARING: types_pb2.MOVE_PHASE_PREPARING,
+    MovePhase.READY: types_pb2.MOVE_PHASE_READY,
     MovePhase.COMMITTED: types_pb2.MOVE_PHASE_COMMITTED,
     MovePhase.SETTLED: types_pb2.MOVE_PHASE_SETTLED,
     MovePhase.ABORTED: types_pb2.MOVE_PHASE_ABORTED,
 }
 _PHASES_READ = {number: phase for phase, number in _PHASES.items()}
+_TRIGGERS: Mapping[MoveTrigger, types_pb2.MoveTrigger] = {
+    MoveTrigger.AT_ONCE: types_pb2.MOVE_TRIGGER_AT_ONCE,
+    MoveTrigger.CALL: types_pb2.MOVE_TRIGGER_CALL,
+    MoveTrigger.LIFE: types_pb2.MOVE_TRIGGER_LIFE,
+}
+_TRIGGERS_READ = {
+    types_pb2.MOVE_TRIGGER_UNSPECIFIED: MoveTrigger.AT_ONCE,
+    **{number: trigger for trigger, number in _TRIGGERS.items()},
+}
 
 
 def fleet_to_message(fleet: Fleet) -> host_service_pb2.FleetParameters:
@@ -150,8 +161,18 @@ def machine_from_message(fleet: Fleet, message: types_pb2.Machine) -> Machine:
     )
 
 
-def move_to_message(move: Move) -> types_pb2.Move:
-    """Return a move as a message; it does not carry the machine's id."""
+def move_to_message(
+    move: Move,
+    *,
+    carried: int | None = None,
+    warnings: Sequence[str] = (),
+    reason: str = "",
+    is_called: bool = False,
+) -> types_pb2.Move:
+    """Return a move as a message; it does not carry the machine's id.
+
+    carried: connections, None: not known. reason: why it was aborted. is_called: early.
+    """
     return types_pb2.Move(
         move_id=move.move_id,
         machine=move.machine,
@@ -159,6 +180,12 @@ def move_to_message(move: Move) -> types_pb2.Move:
         destination=move.destination,
         epoch=move.epoch,
         phase=_PHASES[move.phase],
+        trigger=_TRIGGERS[move.trigger],
+        forced=move.is_forced,
+        carried_connections=carried,
+        warnings=warnings,
+        abort_reason=reason,
+        called=is_called,
     )
 
 
@@ -167,6 +194,18 @@ def phase_from_message(phase: types_pb2.MovePhase) -> MovePhase:
     if phase not in _PHASES_READ:
         raise InvalidError("move.phase", f"{phase} is not a phase that this release knows")
     return _PHASES_READ[phase]
+
+
+def trigger_to_message(trigger: MoveTrigger) -> types_pb2.MoveTrigger:
+    """Return what commits a move, as a message has it."""
+    return _TRIGGERS[trigger]
+
+
+def trigger_from_message(trigger: types_pb2.MoveTrigger, field: str = "trigger") -> MoveTrigger:
+    """Return what commits a move; InvalidError for what this release does not know."""
+    if trigger not in _TRIGGERS_READ:
+        raise InvalidError(field, f"{trigger} is not a trigger that this release knows")
+    return _TRIGGERS_READ[trigger]
 
 
 def _address(text: str, field: str) -> IPv4Address | IPv6Address:

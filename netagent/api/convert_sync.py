@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netagent.api.control.v1 import sync_service_pb2
+from netagent.api.convert import trigger_from_message, trigger_to_message
+from netagent.api.types.v1 import types_pb2
 from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import InvalidError
 from netagent.model.fleet import Identity, Location, Transition
+from netagent.moves.reports import Alive, Carried, Refused, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def transitions_to_message(table: TransitionRows) -> sync_service_pb2.Transition
         sources=[transition.source for _, transition in table.rows],
         destinations=[transition.destination for _, transition in table.rows],
         epochs=[transition.epoch for _, transition in table.rows],
+        triggers=[trigger_to_message(transition.trigger) for _, transition in table.rows],
         removed_ids=[stable_id for stable_id, _ in table.removed],
         removed_epochs=[epoch for _, epoch in table.removed],
     )
@@ -100,18 +104,59 @@ def transitions_to_message(table: TransitionRows) -> sync_service_pb2.Transition
 
 def transitions_from_message(message: sync_service_pb2.TransitionTable) -> TransitionRows:
     """Return transition rows; InvalidError when the columns are not of equal length."""
-    check_columns("transitions", message.ids, message.sources, message.destinations, message.epochs)
+    triggers = message.triggers or [types_pb2.MOVE_TRIGGER_UNSPECIFIED] * len(message.ids)
+    columns = message.ids, message.sources, message.destinations, message.epochs, triggers
+    check_columns("transitions", *columns)
     check_columns("transitions.removed", message.removed_ids, message.removed_epochs)
-    rows = zip(message.ids, message.sources, message.destinations, message.epochs, strict=True)
     return TransitionRows(
         network=message.network,
         whole=message.whole,
         rows=[
-            (StableId(stable_id), Transition(Locator(source), Locator(destination), epoch))
-            for stable_id, source, destination, epoch in rows
+            (
+                StableId(stable_id),
+                Transition(
+                    Locator(source),
+                    Locator(destination),
+                    epoch,
+                    trigger_from_message(trigger, "transitions.triggers"),
+                ),
+            )
+            for stable_id, source, destination, epoch, trigger in zip(*columns, strict=True)
         ],
         removed=_removed(message.removed_ids, message.removed_epochs),
     )
+
+
+def report_to_message(
+    stable_id: StableId, epoch: int, report: Report
+) -> sync_service_pb2.MoveReport:
+    """Return what a host reports about a move as a message. epoch: the move's."""
+    message = sync_service_pb2.MoveReport(id=stable_id, epoch=epoch)
+    match report:
+        case Carried(entries, is_final):
+            message.carried.entries, message.carried.final = entries, is_final
+        case Refused(reason):
+            message.refused.reason = reason
+        case Alive():
+            message.alive.SetInParent()
+    return message
+
+
+def report_from_message(
+    message: sync_service_pb2.MoveReport,
+) -> tuple[StableId, int, Report] | None:
+    """Return (id, epoch of the move, report); None for a kind that this release does not know."""
+    report: Report
+    match message.WhichOneof("kind"):
+        case "carried":
+            report = Carried(message.carried.entries, message.carried.final)
+        case "refused":
+            report = Refused(message.refused.reason)
+        case "alive":
+            report = Alive()
+        case _:
+            return None
+    return StableId(message.id), message.epoch, report
 
 
 def _removed(ids: Sequence[int], epochs: Sequence[int]) -> list[tuple[StableId, int]]:

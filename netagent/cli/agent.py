@@ -44,6 +44,7 @@ SETTING_HELPS = {
     "host_interface": "Name of the interface with the host's own stable address.",
     "mtu_bytes": "MTU of machines and mesh; by default what the underlay allows.",
     "audit_interval_s": "Longest time between two comparisons of the kernel with intent.",
+    "hooks_dir": "Directory of executables that are told what happens to machines here.",
 }
 
 # What cleanup has no use for, but a configuration always has.

@@ -11,6 +11,7 @@ from netagent.api.control.v1 import host_service_pb2 as pb
 from netagent.api.control.v1.host_service_pb2_grpc import HostServiceStub
 from netagent.api.types.v1 import types_pb2
 from netagent.cli.channel import control_stub, read_pages, timeout_s
+from netagent.cli.drain import drain
 from netagent.cli.options import control_options, examples, shared
 from netagent.cli.output import print_fields, print_json, print_table
 from netagent.cli.views import endpoint_text, host_view
@@ -118,6 +119,9 @@ def remove(ctx: click.Context, name: str, etag: str) -> None:
         print_json({"removed": name})
     else:
         click.echo(f"host {name} removed")
+
+
+host.add_command(drain)
 
 
 def _print_host(found: types_pb2.Host, *, is_json: bool) -> None:

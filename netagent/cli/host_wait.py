@@ -35,12 +35,11 @@ def wait_for_hosts(options: Shared, revision: int, limit_s: float) -> None:
     Failure (exit code 3) names the hosts that lag when the time is over.
     """
     began_s = time.monotonic()
-    with control_stub(options, HostServiceStub) as stub, Spinner() as spinner:
-        while (standing := _ask(stub, options, revision)).lagging:
-            if time.monotonic() - began_s >= limit_s:
-                break
-            spinner.show(_describe_lag(standing))
-            time.sleep(POLL_S)
+    try:
+        standing = _poll(options, revision, began_s + limit_s)
+    except KeyboardInterrupt:
+        message = "interrupted; the policy is in force, and hosts that lag catch up"
+        raise Failure(f"{message}; see `netagent host list`", ExitCode.INTERRUPTED) from None
     _report(options, revision, standing, time.monotonic() - began_s)
     if standing.lagging:
         raise Failure(
@@ -58,6 +57,17 @@ def stand(hosts: list[types_pb2.Host], revision: int) -> Standing:
         [each.name for each in connected if each.applied_revision < revision],
         [each.name for each in hosts if not each.connected],
     )
+
+
+def _poll(options: Shared, revision: int, deadline_s: float) -> Standing:
+    """Return where hosts stand once none lags, or at the deadline (monotonic seconds)."""
+    with control_stub(options, HostServiceStub) as stub, Spinner() as spinner:
+        while True:
+            standing = _ask(stub, options, revision)
+            if not standing.lagging or time.monotonic() >= deadline_s:
+                return standing
+            spinner.show(_describe_lag(standing))
+            time.sleep(POLL_S)
 
 
 def _ask(stub: HostServiceStub, options: Shared, revision: int) -> Standing:

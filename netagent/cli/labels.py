@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 import click
 
 
-def parse_labels(texts: Sequence[str]) -> dict[str, str]:
-    """Return the labels of KEY=VALUE texts; click.BadParameter for another form or a key twice."""
+def parse_labels(texts: Sequence[str], option: str = "--label") -> dict[str, str]:
+    """Return the labels of KEY=VALUE texts; click.BadParameter for another form or a key twice.
+
+    option: where they were given.
+    """
     labels: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
         if not key or not separator:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE, as app=web", param_hint="--label")
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE, as app=web", param_hint=option)
         if key in labels:
-            raise click.BadParameter(f"{key!r} is given twice", param_hint="--label")
+            raise click.BadParameter(f"{key!r} is given twice", param_hint=option)
         labels[key] = value
     return labels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -14,7 +14,11 @@ from netagent.cli.failures import printable
 if TYPE_CHECKING:
     from rich.status import Status
 
-_NEXT = {"preparing": "every host learns both places", "committed": "every host follows"}
+_NEXT = {
+    "preparing": "every host learns both places",
+    "ready": "the machine is at its destination",
+    "committed": "every host follows",
+}
 """What is waited for once a phase has been reached."""
 
 
@@ -58,7 +62,11 @@ class Spinner:
 class PhaseProgress(Spinner):
     """Reports the phases of one move within a block."""
 
-    def report(self, move: Mapping[str, str], elapsed_s: float, lagging: Sequence[str]) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned = 0
+
+    def report(self, move: Mapping[str, Any], elapsed_s: float, lagging: Sequence[str]) -> None:
         """Print that a phase has been reached. elapsed_s: since the move was asked for."""
         self.stop()
         phase = move["phase"]
@@ -66,16 +74,25 @@ class PhaseProgress(Spinner):
         if lagging:
             names = printable(", ".join(lagging))
             click.echo(f"{'':12}not yet applied by: {names} (they catch up when they can)")
+        for warning in move["warnings"][self._warned :]:
+            click.echo(f"{'':12}warning: {printable(warning)}")
+        self._warned = len(move["warnings"])
         if phase in _NEXT:
             self.show(f"until {_NEXT[phase]}")
 
 
-def _describe(move: Mapping[str, str]) -> str:
+def _describe(move: Mapping[str, Any]) -> str:
     machine, source, destination = move["machine"], move["source"], move["destination"]
     begins = f"moves from {source} to" if source else "is placed on"
-    return {
+    carried = move["carried_connections"]
+    with_it = f", with {carried} connections" if carried else ""
+    waits = "a call" if move["trigger"] == "call" else "life, or a call,"
+    stays = f"{machine} stays at {source}" if source else f"{machine} stays without a host"
+    said: dict[str, str] = {
         "preparing": f"{machine} {begins} {destination} (move {move['move_id']})",
-        "committed": f"{machine} is at {destination}; other hosts follow as they learn of it",
+        "ready": f"all is prepared; waits for {waits} that {machine} is at {destination}",
+        "committed": f"{machine} is at {destination}{with_it}; other hosts follow as they learn",
         "settled": f"{machine} has moved to {destination}" if source else f"{machine} is placed",
-        "aborted": f"{machine} stays at {source}" if source else f"{machine} stays without a host",
-    }.get(move["phase"], machine)
+        "aborted": f"{stays}: {move['abort_reason']}",
+    }
+    return said.get(str(move["phase"]), str(machine))

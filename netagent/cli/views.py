@@ -79,7 +79,20 @@ def move_view(move: types_pb2.Move) -> Document:
         "destination": move.destination,
         "epoch": move.epoch,
         "phase": enum_word(types_pb2.MovePhase.Name(move.phase), "MOVE_PHASE_"),
+        "trigger": trigger_word(move.trigger),
+        "forced": move.forced,
+        "called": move.called,
+        "carried_connections": move.carried_connections
+        if move.HasField("carried_connections")
+        else None,
+        "warnings": list(move.warnings),
+        "abort_reason": move.abort_reason or None,
     }
+
+
+def trigger_word(trigger: types_pb2.MoveTrigger) -> str:
+    """Return a trigger as the option `--on` has it: `at-once`, `call`, `life`."""
+    return enum_word(types_pb2.MoveTrigger.Name(trigger), "MOVE_TRIGGER_").replace("_", "-")
 
 
 def policy_view(policy: policy_pb.Policy) -> Document:

@@ -7,11 +7,13 @@ identity of their own before it is in force, and those that none names any more 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from netagent.control import keys
+from netagent.control.logging import log_event
 from netagent.control.named_identities import NamedIdentities
 from netagent.control.policy_review import (
     Fleet,
@@ -36,6 +38,8 @@ from netagent.policy.entries import CompiledPolicy
 from netagent.policy.language import Policy
 from netagent.policy.references import named_machines
 from netagent.store.contract import MAX_VALUE_BYTES, Delete, Operation, Put, Unchanged
+
+TEXT_MAX_BYTES = 1 << 20
 
 VERSIONS_MAX = 100
 """Versions of one policy that are kept."""
@@ -73,32 +77,42 @@ class PolicyApplier:
     async def apply(self, order: Order) -> Applied:
         """Return what came of an order.
 
-        Raises PolicyError, NotFoundError (network), ConflictError (version), ExhaustedError.
+        Raises InvalidError (text too large), PolicyError, NotFoundError (network), ConflictError
+        (version), ExhaustedError.
         """
+        if order.is_dry_run:
+            return await self._apply(order)
         async with self._turn:
-            view = await self._writer.feed.catch_up()
-            found = await asyncio.to_thread(review, order.request, self._fleet(view))
-            policy = found.policy
-            find_network(view, "network", policy.network)
-            before = self._tables.in_force(policy.network)
-            _check_version(order, before)
-            record = PolicyRecord(
-                network=policy.network,
-                version=before.version + 1,
-                text=order.request.text,
-                numbers=assign_numbers(policy, before.numbers),
-                applied_at_s=round(time.time(), 3),
-                rolled_back_to=order.rolled_back_to,
-            )
-            if len(encode_policy(record)) > MAX_VALUE_BYTES:
-                raise InvalidError("text", f"is larger than control keeps, {MAX_VALUE_BYTES} bytes")
-            if order.request.text == before.text:
-                unchanged = before.record or replace(record, version=0)
-                return Applied(unchanged, found, False, view.revision)
-            if order.is_dry_run:
-                await self._compile_ahead(view, policy, record, is_dry_run=True)
-                return Applied(record, found, False, view.revision)
-            return await self._bring_into_force(record, found, before)
+            return await self._apply(order)
+
+    async def _apply(self, order: Order) -> Applied:
+        text = order.request.text
+        size = len(text.encode())
+        if size > TEXT_MAX_BYTES:
+            raise InvalidError("text", f"{size:,} bytes; control keeps {TEXT_MAX_BYTES:,}")
+        view = await self._writer.feed.catch_up()
+        found = await asyncio.to_thread(review, order.request, self._fleet(view))
+        policy = found.policy
+        find_network(view, "network", policy.network)
+        before = self._tables.in_force(policy.network)
+        _check_version(order, before)
+        record = PolicyRecord(
+            network=policy.network,
+            version=before.version + 1,
+            text=text,
+            numbers=assign_numbers(policy, before.numbers),
+            applied_at_s=round(time.time(), 3),
+            rolled_back_to=order.rolled_back_to,
+        )
+        if len(encode_policy(record)) > MAX_VALUE_BYTES:
+            raise InvalidError("text", f"{size:,} bytes that cannot be compressed; say it shorter")
+        if text == before.text:
+            unchanged = before.record or replace(record, version=0)
+            return Applied(unchanged, found, False, view.revision)
+        if order.is_dry_run:
+            await self._compile_ahead(view, policy, record, is_dry_run=True)
+            return Applied(record, found, False, view.revision)
+        return await self._bring_into_force(record, found, before)
 
     async def _bring_into_force(
         self, record: PolicyRecord, found: Review, before: InForce
@@ -111,6 +125,14 @@ class PolicyApplier:
             view = await self._writer.write(lambda view: self._plan(view, record, before))
             held = view.policies.get(record.network)
             revision = held.revision if held is not None else view.revision
+            log_event(
+                logging.INFO,
+                "policy in force",
+                network=record.network,
+                version=record.version,
+                rules=len(found.policy.rules),
+                revision=revision,
+            )
             return Applied(record, found, True, revision)
         finally:
             # Also when it did not come into force: then those that were separated go back.
@@ -182,7 +204,7 @@ def _check_version(order: Order, before: InForce) -> None:
 def find_version(view: View, network: str, version: int) -> PolicyRecord:
     """Return one version of a network's policy; NotFoundError."""
     number = find_network(view, "network", network).value.number
-    record = view.policy_versions.get(number, {}).get(version)
+    record = view.policy_version(number, version)
     if record is None:
         raise NotFoundError(
             f"version: network {network} has no policy of version {version};"

@@ -20,6 +20,9 @@ from netagent.control.writer import Writer
 from netagent.model.errors import InvalidError, NotFoundError
 from netagent.policy.changes import ChangeLine, Effect
 
+LINES_MAX = 5_000
+"""Most warnings, and most changes, of one answer: it has to be taken by clients."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Response = TypeVar("_Response", pb.ApplyPolicyResponse, pb.RollbackPolicyResponse)
 
@@ -103,8 +106,9 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
     ) -> pb.ListPolicyVersionsResponse:
         view = await self._writer.feed.catch_up()
         network = find_network(view, "network", request.network).value
-        versions = view.policy_versions.get(network.number, {})
-        found = [_message(versions[one], with_text=False) for one in sorted(versions, reverse=True)]
+        versions = sorted(view.policy_versions.get(network.number, ()), reverse=True)
+        records = (view.policy_version(network.number, version) for version in versions)
+        found = [_message(one, with_text=False) for one in records if one is not None]
         return pb.ListPolicyVersionsResponse(policies=found)
 
     async def ExplainFlow(  # noqa: D102
@@ -124,8 +128,13 @@ class PolicyService(policy_service_pb2_grpc.PolicyServiceServicer):
 def _fill(response: _Response, applied: Applied) -> _Response:
     response.policy.CopyFrom(_message(applied.record))
     response.applied = applied.is_new
-    response.warnings.extend(applied.review.warnings)
-    response.changes.extend(_change_message(line) for line in applied.review.changes)
+    response.warnings.extend(applied.review.warnings[:LINES_MAX])
+    response.changes.extend(_change_message(line) for line in applied.review.changes[:LINES_MAX])
+    for what, lines in (("warnings", applied.review.warnings), ("changes", applied.review.changes)):
+        if len(lines) > LINES_MAX:
+            response.warnings.append(
+                f"only the first {LINES_MAX:,} of {len(lines):,} {what} are said"
+            )
     response.revision = applied.revision
     return response
 

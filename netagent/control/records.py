@@ -1,12 +1,14 @@
 """Records as they stand in the store: JSON, one object a key.
 
 Decoding takes only what encoding wrote; a record that does not decode is a StoreFormatError, never
-a default.
+a default. Where a release added a field, the records of those before it mean what they did then.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +17,19 @@ from typing import Any
 
 from netagent.model.addresses import HOST_NETWORK, Fleet, StableId, make_id, make_locator
 from netagent.model.errors import InvalidError, NetagentError
-from netagent.model.fleet import Endpoint, Host, Identity, Machine, Move, MovePhase, Network
+from netagent.model.fleet import (
+    Endpoint,
+    Host,
+    Identity,
+    Machine,
+    Move,
+    MovePhase,
+    MoveTrigger,
+    Network,
+)
+
+READY_BOUND_S = 3600.0
+"""How long a move waits for its trigger unless it says otherwise."""
 
 
 class StoreFormatError(NetagentError):
@@ -24,19 +38,36 @@ class StoreFormatError(NetagentError):
 
 @dataclass(frozen=True, slots=True)
 class MachineRecord:
-    """A machine and the move it is on; move_id is None while it does not move."""
+    """A machine and the move it is on; move_id is None while it does not move.
+
+    last_epoch: the newest that any move of it had, also one that was undone: none is used twice, so
+    what is late of an undone move can never be taken for the next one's.
+    """
 
     machine: Machine
     move_id: str | None
+    last_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MoveRecord:
-    """A move, and the hosts that its phases' bounds have overtaken."""
+    """A move, and how it went.
+
+    prepare_lagging, settle_lagging: the hosts that its phases' bounds have overtaken.
+    is_called: somebody said that the machine is at the destination, before all was prepared.
+    ready_bound_s: how long it waits for its trigger.
+    carried: how many connections the source has carried; None: it has not said.
+    warnings: what went less well. reason: why it was undone, or empty.
+    """
 
     move: Move
     prepare_lagging: tuple[str, ...] = ()
     settle_lagging: tuple[str, ...] = ()
+    is_called: bool = False
+    ready_bound_s: float = READY_BOUND_S
+    carried: int | None = None
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +157,7 @@ def encode_machine(record: MachineRecord) -> bytes:
         host=machine.host,
         epoch=machine.epoch,
         move=record.move_id,
+        last_epoch=record.last_epoch,
     )
 
 
@@ -142,7 +174,7 @@ def decode_machine(path: str, value: bytes) -> MachineRecord:
             host=fields["host"],
             epoch=fields["epoch"],
         )
-        return MachineRecord(machine, fields["move"])
+        return MachineRecord(machine, fields["move"], fields.get("last_epoch", machine.epoch))
 
 
 def encode_move(record: MoveRecord) -> bytes:
@@ -157,6 +189,13 @@ def encode_move(record: MoveRecord) -> bytes:
         phase=move.phase.value,
         prepare_lagging=list(record.prepare_lagging),
         settle_lagging=list(record.settle_lagging),
+        trigger=move.trigger.value,
+        is_forced=move.is_forced,
+        is_called=record.is_called,
+        ready_bound_s=record.ready_bound_s,
+        carried=record.carried,
+        warnings=list(record.warnings),
+        reason=record.reason,
     )
 
 
@@ -171,15 +210,26 @@ def decode_move(move_id: str, value: bytes) -> MoveRecord:
             destination=fields["destination"],
             epoch=fields["epoch"],
             phase=MovePhase(fields["phase"]),
+            trigger=MoveTrigger(fields.get("trigger", MoveTrigger.AT_ONCE.value)),
+            is_forced=fields.get("is_forced", False),
         )
-        return MoveRecord(move, tuple(fields["prepare_lagging"]), tuple(fields["settle_lagging"]))
+        return MoveRecord(
+            move,
+            tuple(fields["prepare_lagging"]),
+            tuple(fields["settle_lagging"]),
+            is_called=fields.get("is_called", False),
+            ready_bound_s=fields.get("ready_bound_s", READY_BOUND_S),
+            carried=fields.get("carried"),
+            warnings=tuple(fields.get("warnings", ())),
+            reason=fields.get("reason", ""),
+        )
 
 
 def encode_policy(record: PolicyRecord) -> bytes:
-    """Return a version of a policy as it is stored."""
+    """Return a version of a policy as it is stored: a hundred of each are held in memory so."""
     return _encode(
         network=record.network,
-        text=record.text,
+        text_zlib=b64encode(zlib.compress(record.text.encode())).decode(),
         numbers=dict(record.numbers),
         applied_at_s=record.applied_at_s,
         rolled_back_to=record.rolled_back_to,
@@ -192,7 +242,7 @@ def decode_policy(version: int, value: bytes) -> PolicyRecord:
         return PolicyRecord(
             network=fields["network"],
             version=version,
-            text=fields["text"],
+            text=zlib.decompress(b64decode(fields["text_zlib"], validate=True)).decode(),
             numbers=fields["numbers"],
             applied_at_s=fields["applied_at_s"],
             rolled_back_to=fields["rolled_back_to"],
@@ -218,7 +268,7 @@ def _reading(what: str, value: bytes) -> Iterator[dict[str, Any]]:
     """Give the fields of a record; what goes wrong with them is a StoreFormatError."""
     try:
         yield json.loads(value)
-    except (InvalidError, KeyError, TypeError, ValueError) as error:
+    except (InvalidError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise StoreFormatError(
             f"the store's record of {what} cannot be read ({error!r}); was it written by a newer"
             " release?"

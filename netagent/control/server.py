@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -97,6 +98,10 @@ async def run_control(config: ControlConfig) -> None:
     try:
         supervisor = find_supervisor(os.environ)
         async with serve_control(config), asyncio.TaskGroup() as tasks:
+            # What was loaded mostly stays. Walked by every full collection, a large fleet would
+            # hold up moves each time that a policy is compiled.
+            gc.collect()
+            gc.freeze()
             watchdog = tasks.create_task(supervisor.watch(_turn_of_the_loop), name="watchdog")
             supervisor.ready()
             await stop.wait()

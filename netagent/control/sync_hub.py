@@ -19,6 +19,7 @@ from netagent.control.view import View
 from netagent.model.addresses import StableId
 from netagent.model.errors import ConflictError, NetagentError, NotFoundError, UnavailableError
 from netagent.model.fleet import MovePhase
+from netagent.moves.reports import Report
 
 ANSWER_S = 2.0
 """How long a question may take."""
@@ -30,10 +31,11 @@ HEAD_START_S = 0.25
 class Session:
     """One agent's stream. `ended` is set with the reason when it has to end.
 
-    questions: asked and not yet sent.
+    is_reporting: the agent sends MoveReports. questions: asked and not yet sent.
     """
 
-    def __init__(self, host: str, policies: PolicyTables) -> None:
+    def __init__(self, host: str, policies: PolicyTables, *, is_reporting: bool = False) -> None:
+        self.is_reporting = is_reporting
         self.outbox = Outbox(host, policies)
         self.wake = asyncio.Event()
         self.questions: deque[pb.Question] = deque()
@@ -116,6 +118,8 @@ class SyncHub:
     """All sessions of this process.
 
     on_progress: told the host whenever it has applied something, has come, or has left.
+    on_rejected: told host, revision and reason when it has not taken a batch.
+    on_report: told what a host reports about a move: host, machine's id, move's epoch, report.
     """
 
     def __init__(self, view: View, policies: PolicyTables) -> None:
@@ -127,16 +131,24 @@ class SyncHub:
         self._destinations: set[str] = set()
         self._head_starts: list[HeadStart] = []
         self.on_progress: list[Callable[[str], None]] = []
+        self.on_rejected: list[Callable[[str, int, str], None]] = []
+        self.on_report: list[Callable[[str, StableId, int, Report], None]] = []
         view.listeners.append(self)
 
     def open(
-        self, host: str, revision: int, networks: Iterable[int], policies: Mapping[int, bytes]
+        self,
+        host: str,
+        revision: int,
+        networks: Iterable[int],
+        policies: Mapping[int, bytes],
+        *,
+        is_reporting: bool = False,
     ) -> tuple[Session, bool]:
         """Begin a session, ending an older one of the same host; returns whether by snapshot."""
         older = self._sessions.get(host)
         if older is not None:
             older.end(ConflictError(f"hello.host: a newer stream of host {host} took over"))
-        session = Session(host, self._policies)
+        session = Session(host, self._policies, is_reporting=is_reporting)
         is_snapshot = session.outbox.begin(self._view, revision, networks, policies)
         self._sessions[host] = session
         session.wake.set()
@@ -164,6 +176,19 @@ class SyncHub:
         self._head_starts = [h for h in self._head_starts if not h.is_over]
         self._progress(session.outbox.host)
 
+    def rejected(self, session: Session, revision: int, reason: str) -> None:
+        """Hear that an agent has not taken a batch; what it lacks is owed again."""
+        for tell in self.on_rejected:
+            tell(session.outbox.host, revision, reason)
+        self.confirmed(session)
+
+    def reported(self, session: Session, stable_id: StableId, epoch: int, report: Report) -> None:
+        """Hear what an agent reports about a move; one that was taken over has no say."""
+        host = session.outbox.host
+        if self._sessions.get(host) is session:
+            for tell in self.on_report:
+                tell(host, stable_id, epoch, report)
+
     def session(self, host: str) -> Session:
         """Return a host's session; UnavailableError when its agent is not connected."""
         session = self._sessions.get(host)
@@ -174,6 +199,11 @@ class SyncHub:
     def is_connected(self, host: str) -> bool:
         """Whether a host's agent holds a stream."""
         return host in self._sessions
+
+    def is_reporting(self, host: str) -> bool:
+        """Whether a host's agent holds a stream and sends MoveReports."""
+        session = self._sessions.get(host)
+        return session is not None and session.is_reporting
 
     def applied_revision(self, host: str) -> int | None:
         """Return the newest revision of which a host holds all it needs; None: not connected."""

@@ -12,6 +12,7 @@ import grpc.aio
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.api.control.v1 import sync_service_pb2_grpc
 from netagent.api.convert import fleet_to_message, host_to_message
+from netagent.api.convert_sync import report_from_message
 from netagent.control.feed import Feed
 from netagent.control.logging import log_event
 from netagent.control.sync_batches import Batches
@@ -43,7 +44,13 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         host = find_host(view, "hello.host", hello.host)
         self._check(hello)
         policies = {held.network: held.content for held in hello.policies}
-        session, is_snapshot = self._hub.open(hello.host, hello.revision, hello.networks, policies)
+        session, is_snapshot = self._hub.open(
+            hello.host,
+            hello.revision,
+            hello.networks,
+            policies,
+            is_reporting=hello.reports_moves,
+        )
         fields = {"host": hello.host, "agent": hello.agent_version, "revision": hello.revision}
         log_event(logging.INFO, "agent connected", **fields, snapshot=is_snapshot)
         try:
@@ -107,23 +114,30 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             match request.WhichOneof("message"):
                 case "answer":
                     session.answered(request.answer)
-                    continue
+                case "report":
+                    reported = report_from_message(request.report)
+                    if reported is not None:
+                        self._hub.reported(session, *reported)
                 case "applied":
-                    is_known = session.outbox.confirm(request.applied.revision)
-                    field, revision = "applied.revision", request.applied.revision
+                    revision = request.applied.revision
+                    if not session.outbox.confirm(revision):
+                        raise _not_sent_last("applied.revision", revision)
+                    self._hub.confirmed(session)
                 case "rejected":
-                    revision = request.rejected.revision
-                    is_known = session.outbox.reject(revision)
-                    field = "rejected.revision"
+                    revision, reason = request.rejected.revision, request.rejected.reason
+                    if not session.outbox.reject(revision):
+                        raise _not_sent_last("rejected.revision", revision)
                     log_event(
                         logging.WARNING,
                         "batch rejected",
                         host=session.outbox.host,
                         revision=revision,
-                        reason=request.rejected.reason,
+                        reason=reason,
                     )
+                    self._hub.rejected(session, revision, reason)
                 case _:
                     raise InvalidError("hello", "may only be the first message")
-            if not is_known:
-                raise InvalidError(field, f"{revision} is not the batch that was sent last")
-            self._hub.confirmed(session)
+
+
+def _not_sent_last(field: str, revision: int) -> InvalidError:
+    return InvalidError(field, f"{revision} is not the batch that was sent last")

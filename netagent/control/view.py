@@ -29,11 +29,11 @@ from netagent.control.records import (
 from netagent.control.tables import REMOVED_MAX, LocationRow, NetworkTable, TransitionRow
 from netagent.model.addresses import Fleet, Locator, StableId, network_of
 from netagent.model.fleet import (
+    ENDED_PHASES,
     Endpoint,
     Host,
     Location,
     Machine,
-    MovePhase,
     Network,
     Transition,
 )
@@ -91,7 +91,7 @@ class View:
         self.interest = Interest()
         self.identities = Identities(self._has_own_identity)
         self.policies: OrderedNames[Stored[int]] = OrderedNames()
-        self.policy_versions: dict[int, dict[int, PolicyRecord]] = {}
+        self.policy_versions: dict[int, dict[int, bytes]] = {}
         self.changed_policies: set[str] = set()
         self.tables: dict[int, NetworkTable] = {}
         self.numbers: dict[bytes, Stored[int]] = {}
@@ -158,7 +158,12 @@ class View:
         version = self.policies.get(network)
         if version is None:
             return None
-        return self.policy_versions[self.networks[network].value.number][version.value]
+        return self.policy_version(self.networks[network].value.number, version.value)
+
+    def policy_version(self, network: int, version: int) -> PolicyRecord | None:
+        """Return one version of the policy of a network number; None when it is not kept."""
+        value = self.policy_versions.get(network, {}).get(version)
+        return decode_policy(version, value) if value is not None else None
 
     def set_reach(self, reach: Mapping[int, frozenset[int]]) -> None:
         """Take who may talk to whom: a host needs the networks that its own machines may reach."""
@@ -166,9 +171,10 @@ class View:
 
     def active_moves(self) -> list[str]:
         """Return the ids of moves that have not ended, oldest first."""
-        ended = MovePhase.SETTLED, MovePhase.ABORTED
         return [
-            move_id for move_id, move in self.moves.items() if move.value.move.phase not in ended
+            move_id
+            for move_id, move in self.moves.items()
+            if move.value.move.phase not in ENDED_PHASES
         ]
 
     def _take(self, change: Change, revision: int) -> None:
@@ -275,9 +281,10 @@ class View:
             self.moves.set(move_id, Stored(record, revision))
             move = record.move
             row = None
-            if move.source and move.phase in (MovePhase.PREPARING, MovePhase.COMMITTED):
+            # Of a forced move there is none: whoever knows of it accepts the source no longer.
+            if move.source and not move.is_forced and move.phase not in ENDED_PHASES:
                 places = self._locator(move.source), self._locator(move.destination)
-                row = TransitionRow(Transition(*places, move.epoch), revision)
+                row = TransitionRow(Transition(*places, move.epoch, move.trigger), revision)
             network = network_of(move.stable_id)
             old = self.table(network).transitions.get(move.stable_id)
             is_newer = old is None or old.transition.epoch <= move.epoch
@@ -299,7 +306,7 @@ class View:
         network, version = int(number, 16), int(text)
         versions = self.policy_versions.setdefault(network, {})
         if item is not None:
-            versions[version] = decode_policy(version, item.value)
+            versions[version] = item.value
             return
         versions.pop(version, None)
         if not versions:

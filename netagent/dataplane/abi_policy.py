@@ -31,13 +31,34 @@ PREFIX_FIXED_BITS = 64
 """Bits of `struct policy_prefix` before the address, network and slot: they match as a whole."""
 
 
+GENERATIONS = 1 << 32
+"""Generations wrap here."""
+
+
 @dataclass(frozen=True, slots=True)
-class PolicyNetworkRow:
-    """`struct policy_network`, 32 bytes. defaults: class ids by direction, three."""
+class PolicyRevision:
+    """One revision within `struct policy_network`. defaults: class ids by direction, three."""
 
     slot: int
     version: int
     defaults: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyNetworkRow:
+    """`struct policy_network`, 72 bytes. turn: the generation from which `new` is in force."""
+
+    turn: int
+    old: PolicyRevision
+    new: PolicyRevision
+
+    def is_turned(self, generation: int) -> bool:
+        """Whether `new` is in force under a generation."""
+        return (generation - self.turn) % GENERATIONS < GENERATIONS // 2
+
+    def in_force(self, generation: int) -> PolicyRevision:
+        """Return the revision that programs ask under a generation."""
+        return self.new if self.is_turned(generation) else self.old
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +148,23 @@ def unpack_state(raw: bytes) -> int:
 
 def pack_policy_network(row: PolicyNetworkRow) -> bytes:
     """Return `struct policy_network`."""
-    return struct.pack("=II3Q", row.slot, row.version, *row.defaults)
+    old, new = row.old, row.new
+    return struct.pack(
+        "=I4xII3QII3Q",
+        row.turn,
+        *(old.slot, old.version, *old.defaults),
+        *(new.slot, new.version, *new.defaults),
+    )
 
 
 def unpack_policy_network(raw: bytes) -> PolicyNetworkRow:
     """Return the row of a `struct policy_network`."""
-    slot, version, inside, egress, ingress = struct.unpack("=II3Q", raw)
-    return PolicyNetworkRow(slot, version, (inside, egress, ingress))
+    turn, *fields = struct.unpack("=I4xII3QII3Q", raw)
+    old, new = (
+        PolicyRevision(slot, version, (inside, egress, ingress))
+        for slot, version, inside, egress, ingress in (fields[:5], fields[5:])
+    )
+    return PolicyNetworkRow(turn, old, new)
 
 
 def pack_policy_pair(row: PolicyPairRow) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes as c
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from netagent.dataplane.libbpf import fail, library, read_info
@@ -59,6 +59,18 @@ def map_lookup(fd: int, subject: str, key: bytes, value_bytes: int) -> bytes | N
     if result < 0:
         raise fail("read", subject, -result)
     return value.raw
+
+
+def map_lookup_each(
+    fd: int, subject: str, keys: Iterable[bytes], value_bytes: int
+) -> Iterator[bytes | None]:
+    """Yield each key's value, or None: map_lookup for many, at half the cost."""
+    lookup, value = library().bpf_map_lookup_elem, c.create_string_buffer(value_bytes)
+    for key in keys:
+        result = lookup(fd, key, value)
+        if result < 0 and result != -errno.ENOENT:
+            raise fail("read", subject, -result)
+        yield None if result < 0 else value.raw
 
 
 def map_update(fd: int, subject: str, key: bytes, value: bytes) -> None:

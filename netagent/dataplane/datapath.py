@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from enum import Enum
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -30,6 +31,7 @@ from netagent.dataplane.abi import (
     pin_root,
 )
 from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
+from netagent.dataplane.conntrack import Connections
 from netagent.dataplane.events import Events
 from netagent.dataplane.filters import (
     Direction,
@@ -74,6 +76,7 @@ class Datapath:
     endpoint: Table[StableId, EndpointRow]
     conntrack: Table[FlowRow, FlowStateRow]
     fragments: Table[FragmentRow, FragmentStateRow]
+    connections: Connections
     policies: PolicyMaps
     events: Events
 
@@ -96,6 +99,7 @@ class Datapath:
         self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
         self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
+        self.connections = Connections(pin_dir / "conntrack", time.monotonic_ns)
         self.policies = PolicyMaps(pin_dir)
         self.events = Events(pin_dir)
         self._counters = Counters(pin_dir / "counters")
@@ -207,6 +211,7 @@ class Datapath:
         self._close_programs()
         for table in self._tables():
             table.close()
+        self.connections.close()
         self.policies.close()
         self.events.close()
         self._counters.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from netagent.dataplane import bpf_map, libbpf
@@ -36,6 +36,10 @@ class PinnedMap:
     def get(self, key: bytes) -> bytes | None:
         """Return one value, or None."""
         return bpf_map.map_lookup(self.fd, self.subject, key, self.value_bytes)
+
+    def get_each(self, keys: Iterable[bytes]) -> Iterator[bytes | None]:
+        """Yield the value of each key, or None."""
+        return bpf_map.map_lookup_each(self.fd, self.subject, keys, self.value_bytes)
 
     def put(self, keys: bytes, values: bytes, rows: int) -> None:
         """Add or replace entries, given one behind the other; each is atomic, the batch is not."""

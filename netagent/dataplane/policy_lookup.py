@@ -17,8 +17,8 @@ from netagent.dataplane.abi_policy import (
     IntervalRange,
     PolicyClassRow,
     PolicyIntervalRow,
-    PolicyNetworkRow,
     PolicyPairRow,
+    PolicyRevision,
 )
 from netagent.dataplane.policy_tables import PolicyTables
 from netagent.model.errors import DataplaneError
@@ -57,9 +57,11 @@ def ask_policy(
     port: int,
 ) -> PolicyAnswer | None:
     """Return the answer of what is in force; None without a policy. Arguments: PolicyMaps.ask."""
-    policy = tables.network.get(network)
-    if policy is None:
+    generation = abi_policy.unpack_state(tables.state.read(0, 1))
+    row = tables.network.get(network)
+    if row is None:
         return None
+    policy = row.in_force(generation)
     key = PolicyPairRow(
         network,
         _identity(tables, network, policy.slot, source),
@@ -92,7 +94,7 @@ def _identity(
     return STRANGER if raw is None else Identity(abi_policy.unpack_number(raw))
 
 
-def _find_class(tables: PolicyTables, policy: PolicyNetworkRow, key: PolicyPairRow) -> int:
+def _find_class(tables: PolicyTables, policy: PolicyRevision, key: PolicyPairRow) -> int:
     """Ask for the pair, then beyond the border for the peer as a stranger, then the default."""
     keys = [key]
     if key.direction == Direction.EGRESS.value:

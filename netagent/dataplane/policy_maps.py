@@ -41,8 +41,6 @@ from netagent.reconcile.held_policies import (
 )
 from netagent.reconcile.policy_plan import plan_drop, plan_policy
 
-_GENERATIONS = 1 << 32
-
 SETTLED_S = 1.0
 """How long after a turn a program may still be reading what was in force before, at most.
 
@@ -79,8 +77,16 @@ class PolicyMaps:
         return read_policies(self._tables)
 
     def held(self) -> HeldPolicies:
-        """Return what the kernel holds, read from it only if that is not known already."""
+        """Return what the kernel holds, read from it only if that is not known already.
+
+        A revision that somebody wrote, and was killed before its turn, is put in force.
+        """
         if self._held is None:
+            generation = self.generation()
+            rows = self._tables.network.items()
+            if not all(row.is_turned(generation) for row in rows.values()):
+                self.raise_generation()
+                self._settle()
             self._held = self.observe()
         return self._held
 
@@ -91,8 +97,8 @@ class PolicyMaps:
     def apply(self, compiled: CompiledPolicy) -> int:
         """Bring a network's policy in force; return how many rows were written, 0 when it was.
 
-        Until the very last step the revision before is in force, whole. After a write, the caller
-        raises the generation once all that belongs together is written.
+        Until the very last write, which raises the generation, the revision before is in force,
+        whole; from then on the new one is, also for flows that are open.
         Two revisions of one network within a second wait some 15 ms for programs in between.
         Raises ExhaustedError, with nothing written, when it does not fit; DataplaneError when the
         kernel refuses: then nothing of it is in force, and a later call goes on from what is there.
@@ -120,7 +126,7 @@ class PolicyMaps:
 
     def raise_generation(self) -> int:
         """Have every flow asked again on its next packet; return the new generation."""
-        generation = (self.generation() + 1) % _GENERATIONS
+        generation = (self.generation() + 1) % abi_policy.GENERATIONS
         self._tables.state.write(0, abi_policy.pack_state(generation))
         if self._held is not None:
             self._held = replace(self._held, retired=frozenset())
@@ -175,6 +181,8 @@ class PolicyMaps:
         writes = 0
         for operation in plan.operations:
             writes += write_policies(self._tables, operation)
+            if isinstance(operation, TurnTo):
+                self.raise_generation()
             if isinstance(operation, TurnTo | EndPolicy):
                 was = before.get(operation.network)
                 if was is not None and was.active is not None:

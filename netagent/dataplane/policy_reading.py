@@ -12,7 +12,7 @@ from netagent.dataplane.abi_policy import (
     PAIR,
     PREFIX,
     PREFIX_FIXED_BITS,
-    PolicyNetworkRow,
+    PolicyRevision,
 )
 from netagent.dataplane.policy_tables import PolicyTables
 from netagent.model.fleet import Identity
@@ -41,7 +41,9 @@ def read_policies(tables: PolicyTables) -> HeldPolicies:
 
     Rows that no release writes (a slot or direction that does not exist) are not seen.
     """
-    active = tables.network.items()
+    # A revision whose turn has not come yet was written by somebody who went on to raise the
+    # generation, or whose successor does so before it writes anything.
+    active = {number: row.new for number, row in tables.network.items().items()}
     rules: dict[int, dict[int, int]] = {}
     for row, index in tables.rule_index.items().items():
         rules.setdefault(row.network, {})[row.number] = index
@@ -62,7 +64,7 @@ def read_policies(tables: PolicyTables) -> HeldPolicies:
 
 
 def _network(
-    row: PolicyNetworkRow | None, slots: list[SlotContent], rules: dict[int, int]
+    row: PolicyRevision | None, slots: list[SlotContent], rules: dict[int, int]
 ) -> HeldNetwork:
     first, second = slots
     if row is None or row.slot >= SLOTS:

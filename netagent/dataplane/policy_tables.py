@@ -28,7 +28,7 @@ RULE_COUNTER_BYTES = 48
 POLICY_NETWORK: Layout[int, PolicyNetworkRow] = Layout(
     "policy_network",
     4,
-    32,
+    72,
     abi_policy.pack_number,
     abi_policy.unpack_number,
     abi_policy.pack_policy_network,

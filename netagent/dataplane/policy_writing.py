@@ -10,6 +10,7 @@ from ipaddress import IPv6Network
 
 from netagent.dataplane import abi_policy
 from netagent.dataplane.abi_policy import (
+    GENERATIONS,
     INTERVAL,
     PAIR,
     PREFIX,
@@ -17,7 +18,9 @@ from netagent.dataplane.abi_policy import (
     IntervalRange,
     PolicyClassRow,
     PolicyNetworkRow,
+    PolicyRevision,
     RuleRow,
+    unpack_state,
 )
 from netagent.dataplane.policy_tables import PolicyTables
 from netagent.policy.delta import Pair
@@ -87,7 +90,7 @@ def write_policies(tables: PolicyTables, operation: PolicyOperation) -> int:
             tables.rule_index.delete(RuleRow(network, number) for number in numbers)
             return len(numbers)
         case TurnTo(network=network, active=active):
-            tables.network.update({network: _network_row(active)})
+            tables.network.update({network: _turning_row(tables, network, active)})
             return 1
         case EndPolicy(network=network):
             tables.network.delete([network])
@@ -110,9 +113,14 @@ def _write_intervals(
     return sum(range_.count for range_, _ in placed)
 
 
-def _network_row(active: ActivePolicy) -> PolicyNetworkRow:
+def _turning_row(tables: PolicyTables, network: int, active: ActivePolicy) -> PolicyNetworkRow:
+    """Return the row that puts a revision in force when the generation rises; a first one now."""
+    generation = unpack_state(tables.state.read(0, 1))
+    before = tables.network.get(network)
     inside, egress, ingress = (active.defaults[one] for one in Direction)
-    return PolicyNetworkRow(active.slot, active.version, (inside, egress, ingress))
+    new = PolicyRevision(active.slot, active.version, (inside, egress, ingress))
+    old = before.in_force(generation) if before is not None else new
+    return PolicyNetworkRow((generation + 1) % GENERATIONS, old, new)
 
 
 def _pair_keys(network: int, slot: int, pairs: Sequence[Pair]) -> bytes:

@@ -114,16 +114,32 @@ class MovePhase(Enum):
     """The phases of a move, in order; SETTLED and ABORTED are final."""
 
     PREPARING = "preparing"
+    READY = "ready"
     COMMITTED = "committed"
     SETTLED = "settled"
     ABORTED = "aborted"
+
+
+ENDED_PHASES = frozenset({MovePhase.SETTLED, MovePhase.ABORTED})
+"""The final phases."""
+
+
+class MoveTrigger(Enum):
+    """What commits a move that is prepared."""
+
+    AT_ONCE = "at-once"
+    CALL = "call"
+    LIFE = "life"
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
     """One machine on its way from one host to another.
 
-    epoch: the machine's epoch once this move has committed.
+    epoch: the machine's epoch once this move has committed; no other move ever has it.
+    source: empty while the machine has no host.
+    is_forced: the source is dead: it is not waited for, and nothing that it sends is accepted once
+        the move has committed.
     """
 
     move_id: str
@@ -133,6 +149,8 @@ class Move:
     destination: str
     epoch: int
     phase: MovePhase
+    trigger: MoveTrigger = MoveTrigger.AT_ONCE
+    is_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +167,11 @@ class Transition:
     """One row of the transition table: an id on the move, permitted at two places.
 
     Written once at prepare and removed at settle; at commit only the location changes.
+    trigger: what commits the move, for the destination, which may have to watch for life. The
+        kernel does not hold it, so rows are compared without it.
     """
 
     source: Locator
     destination: Locator
     epoch: int
+    trigger: MoveTrigger = field(default=MoveTrigger.AT_ONCE, compare=False)

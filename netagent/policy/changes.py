@@ -24,6 +24,7 @@ from netagent.policy.entries import (
     HOST,
     OTHER_PROTOCOLS,
     STRANGER,
+    ClassId,
     CompiledPolicy,
     Direction,
     PolicyClass,
@@ -64,6 +65,11 @@ _NOTES = {
     Effect.WITHDRAWS: "no effect: the other network's policy denied it already",
 }
 
+_NOBODY: Mapping[Identity, ClassId] = {}
+
+Ends = tuple[ClassId, ...]
+"""The classes of the ends that are asked, the sender's first."""
+
 Change = tuple[Effect, tuple[Traffic, ...]]
 """Traffic of protocol None stands for every protocol that neither side of the comparison names."""
 
@@ -84,17 +90,35 @@ class _Comparison:
     def __init__(self, before: Rulebook, after: Rulebook) -> None:
         self._before = before
         self._after = after
-        self._known: dict[tuple[int, ...], tuple[Change, ...]] = {}
+        self._classes: dict[ClassId, PolicyClass] = {}
+        for book in (before, after):
+            for compiled in book.compiled.values():
+                self._classes.update(compiled.classes)
+        self._known: dict[tuple[Ends, Ends], tuple[Change, ...]] = {}
 
     def lines(self) -> list[ChangeLine]:
-        found: dict[Change, dict[Subject, set[Subject]]] = {}
-        for source, destination in self._pairs():
-            for change in self._changes(source, destination):
-                found.setdefault(change, {}).setdefault(source, set()).add(destination)
+        # Subjects are numbered: there may be a million pairs of them.
+        numbers: dict[Subject, int] = {}
+        found: dict[Change, dict[int, set[int]]] = {}
+        for source, destinations in self._rows():
+            turned: dict[tuple[Ends, Ends], list[int]] = {}
+            was, will = _Row(self._before, source, False), _Row(self._after, source, True)
+            for destination in destinations:
+                ends = was.find(destination), will.find(destination)
+                # Classes are named by content: what is called alike has not changed.
+                if ends[0] != ends[1]:
+                    number = numbers.setdefault(destination, len(numbers))
+                    turned.setdefault(ends, []).append(number)
+            number = numbers.setdefault(source, len(numbers))
+            for ends, group in turned.items():
+                for change in self._changes(*ends):
+                    found.setdefault(change, {}).setdefault(number, set()).update(group)
+        subjects = list(numbers)
         order = list(Effect)
         lines = []
         for (effect, traffic), cells in found.items():
-            for sources, destinations in _rectangles(cells):
+            for one, other in _rectangles(cells):
+                sources, destinations = ([subjects[i] for i in side] for side in (one, other))
                 lines.append(
                     ChangeLine(
                         effect,
@@ -109,8 +133,8 @@ class _Comparison:
             key=lambda one: (order.index(one.effect), one.source, one.destination, one.traffic),
         )
 
-    def _pairs(self) -> Iterator[tuple[Subject, Subject]]:
-        """Yield the pairs that may have changed, each once."""
+    def _rows(self) -> Iterator[tuple[Subject, list[Subject]]]:
+        """Yield sources with the destinations to which something may have changed."""
         changed = [
             network
             for network in self._after.fleet.networks
@@ -119,15 +143,12 @@ class _Comparison:
         done: set[str] = set()
         for network in changed:
             own = self._machines(network)
-            yield from ((one, two) for one in own for two in own)
             peers = [Subject("", HOST, HOST), *self._outside(network)]
-            for other in self._after.fleet.networks:
-                if other != network and other not in done and self._is_concerned(network, other):
+            for other in self._peer_networks(network):
+                if other not in done:
                     peers += self._machines(other)
-            for one in own:
-                for two in peers:
-                    yield one, two
-                    yield two, one
+            yield from ((one, [*own, *peers]) for one in own)
+            yield from ((one, own) for one in peers)
             done.add(network)
 
     def _machines(self, network: str) -> list[Subject]:
@@ -147,30 +168,67 @@ class _Comparison:
         ]
         return [*found, Subject("", STRANGER, STRANGER, ("everywhere else outside",))]
 
-    def _is_concerned(self, network: str, other: str) -> bool:
-        """Whether machines of `other` may see a change: they are named, or strangers see one."""
+    def _peer_networks(self, network: str) -> list[str]:
+        """Return the networks that may see a change: they are named, or strangers see one."""
         before, after = self._before.compiled[network], self._after.compiled[network]
-        others = self._after.fleet.identities_of(other).keys()
-        for compiled in (before, after):
-            egress, ingress = (compiled.pairs[one] for one in (Direction.EGRESS, Direction.INGRESS))
-            if ingress.keys() & others or any(row.keys() & others for row in egress.values()):
-                return True
-        return any(
+        others = [one for one in self._after.fleet.networks if one != network]
+        if any(
             find_class(before, key).class_id != find_class(after, key).class_id
             for own in self._after.fleet.identities_of(network)
             for key in (
                 Key(Direction.EGRESS, own, STRANGER),
                 Key(Direction.INGRESS, STRANGER, own),
             )
-        )
+        ):
+            return others
+        named: set[Identity] = set()
+        for compiled in (before, after):
+            named.update(compiled.pairs[Direction.INGRESS])
+            named.update(*compiled.pairs[Direction.EGRESS].values())
+        identities_of = self._after.fleet.identities_of
+        return [one for one in others if not named.isdisjoint(identities_of(one))]
 
-    def _changes(self, source: Subject, destination: Subject) -> tuple[Change, ...]:
-        before = _classes(self._before, source, destination, is_after=False)
-        after = _classes(self._after, source, destination, is_after=True)
-        key = tuple(one.class_id for one in (*before, *after))
+    def _changes(self, before: Ends, after: Ends) -> tuple[Change, ...]:
+        key = before, after
         if key not in self._known:
-            self._known[key] = _compare(before, after)
+            classes = ([self._classes[one] for one in ends] for ends in key)
+            self._known[key] = _compare(*classes)
         return self._known[key]
+
+
+class _Row:
+    """What the ends that are asked say about one source, before or after."""
+
+    def __init__(self, book: Rulebook, source: Subject, is_after: bool) -> None:
+        self._compiled = book.compiled
+        self._network = source.network
+        self._is_after = is_after
+        self._identity = source.identity(is_after)
+        own = book.compiled.get(source.network)
+        if own is not None:
+            self._inside = own.pairs[Direction.INSIDE].get(self._identity, {})
+            self._inside_default = own.defaults[Direction.INSIDE]
+            self._egress = own.pairs[Direction.EGRESS].get(self._identity, {})
+            default = own.defaults[Direction.EGRESS]
+            self._egress_default = self._egress.get(STRANGER, default)
+
+    def find(self, destination: Subject) -> Ends:
+        """Return the class of each end that is asked; one where both ends ask the same."""
+        identity = destination.after if self._is_after else destination.before
+        network = destination.network
+        if network == self._network:
+            return (self._inside.get(identity, self._inside_default),)
+        ends: Ends = ()
+        if self._network:
+            ends = (self._egress.get(identity, self._egress_default),)
+        if network:
+            receiver = self._compiled[network]
+            rows = receiver.pairs[Direction.INGRESS]
+            found = rows.get(self._identity, _NOBODY).get(identity)
+            if found is None:
+                found = rows.get(STRANGER, _NOBODY).get(identity)
+            ends += (receiver.defaults[Direction.INGRESS] if found is None else found,)
+        return ends
 
 
 def _content(compiled: CompiledPolicy) -> object:
@@ -189,24 +247,6 @@ def _less(prefix: IPv6Network, prefixes: Iterable[IPv6Network]) -> str:
 def _inherited(prefixes: Mapping[IPv6Network, Identity], prefix: IPv6Network) -> Identity:
     above = [one for one in prefixes if prefix.subnet_of(one)]
     return prefixes[max(above, key=lambda one: one.prefixlen)] if above else STRANGER
-
-
-def _classes(
-    book: Rulebook, source: Subject, destination: Subject, is_after: bool
-) -> tuple[PolicyClass, ...]:
-    """Return the classes of the ends that are asked; one where both ends ask the same."""
-    identities = source.identity(is_after), destination.identity(is_after)
-    if source.network == destination.network:
-        key = Key(Direction.INSIDE, *identities)
-        return (find_class(book.compiled[source.network], key),)
-    found = []
-    if source.network:
-        key = Key(Direction.EGRESS, *identities)
-        found.append(find_class(book.compiled[source.network], key))
-    if destination.network:
-        key = Key(Direction.INGRESS, *identities)
-        found.append(find_class(book.compiled[destination.network], key))
-    return tuple(found)
 
 
 def _compare(before: Sequence[PolicyClass], after: Sequence[PolicyClass]) -> tuple[Change, ...]:
@@ -239,12 +279,10 @@ def _extend(traffic: list[Traffic], protocol: int, first: int, last: int) -> Non
     traffic.append(Traffic(number, first, last))
 
 
-def _rectangles(
-    cells: dict[Subject, set[Subject]],
-) -> Iterator[tuple[list[Subject], list[Subject]]]:
+def _rectangles(cells: dict[int, set[int]]) -> Iterator[tuple[list[int], list[int]]]:
     """Yield groups of sources by equal destinations, or of destinations, whichever are fewer."""
     by_source = _grouped(cells)
-    turned: dict[Subject, set[Subject]] = {}
+    turned: dict[int, set[int]] = {}
     for source, destinations in cells.items():
         for destination in destinations:
             turned.setdefault(destination, set()).add(source)
@@ -255,8 +293,8 @@ def _rectangles(
         yield from ((sources, destinations) for destinations, sources in by_destination)
 
 
-def _grouped(cells: dict[Subject, set[Subject]]) -> list[tuple[list[Subject], list[Subject]]]:
-    groups: dict[frozenset[Subject], list[Subject]] = {}
+def _grouped(cells: dict[int, set[int]]) -> list[tuple[list[int], list[int]]]:
+    groups: dict[frozenset[int], list[int]] = {}
     for one, others in cells.items():
         groups.setdefault(frozenset(others), []).append(one)
     return [(ones, sorted(others)) for others, ones in groups.items()]

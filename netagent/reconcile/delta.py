@@ -4,6 +4,9 @@ The epoch guard: a row with an older epoch than the one held is ignored, and so 
 newer than a removed one; a removal names the epoch it removes and leaves a newer one alone. So a
 late message of a former owner can never touch the new one's rows. A table that comes whole is
 control's present state and outweighs the memory of removals.
+
+The revision guard: a batch from before the revision that is held changes nothing, however it came
+here. Epochs alone would let it bring back the transition of a move that is over.
 """
 
 from __future__ import annotations
@@ -87,6 +90,8 @@ def plan_delta(view: View, batch: Batch) -> Delta:
     is changed before it was sent whole, an id outside its network, two hosts with one locator, key
     or id, an entry of a class that is not there. Pure.
     """
+    if batch.revision < view.revision and not batch.is_snapshot:
+        return Delta(revision=view.revision)
     hosts, removed_hosts = _plan_hosts(view, batch)
     networks = _plan_networks(view, batch)
     named = {change.network for change in batch.locations}

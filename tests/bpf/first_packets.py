@@ -25,6 +25,7 @@ from fleet_of_three import (
 from oracle.packet import ICMPV6, SCTP, TCP, UDP
 from oracle.policies import EntriesJudge, RulesJudge
 from oracle.world import Arrival, World
+from policy_books import Policies
 from policy_worlds import interesting_addresses, interesting_ports
 
 from netagent.dataplane.abi_policy import RuleRow
@@ -67,12 +68,17 @@ class Parties:
 
 
 def judged_twice(
-    book: Rulebook, parties: Parties, clocks: Clocks, rule_indices: Mapping[RuleRow, int]
+    book: Rulebook,
+    compiled: Policies,
+    parties: Parties,
+    clocks: Clocks,
+    rule_indices: Mapping[RuleRow, int],
 ) -> tuple[World, World]:
-    """Return ash's world, once with rules evaluated on labels, once with entries looked up."""
-    numbers = book.fleet.networks
-    policies = {numbers[name]: policy for name, policy in book.policies.items()}
-    compiled = {numbers[name]: one for name, one in book.compiled.items()}
+    """Return ash's world, once with rules evaluated on labels, once with entries looked up.
+
+    compiled: the book's, by network number.
+    """
+    policies = {book.fleet.networks[name]: policy for name, policy in book.policies.items()}
     machines = {
         stable_id: path for path, stable_id in (*parties.here.items(), *parties.afar.items())
     }

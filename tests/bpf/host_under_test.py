@@ -24,9 +24,11 @@ from netagent.dataplane.abi_flows import (
     FragmentRow,
     FragmentStateRow,
 )
-from netagent.dataplane.abi_policy import RuleRow, pack_state
+from netagent.dataplane.abi_policy import PolicyNetworkRow, RuleRow, pack_state
 from netagent.dataplane.datapath import Datapath
 from netagent.dataplane.pinned import PinnedArray, PinnedProcessorArray
+from netagent.dataplane.policy_tables import POLICY_NETWORK
+from netagent.dataplane.tables import Table
 
 _SK_BUFF_BYTES = 192
 _MARK, _IFINDEX, _GSO_SEGS, _GSO_SIZE = 8, 40, 164, 176
@@ -61,6 +63,7 @@ class HostUnderTest:
         self.constants = constants
         self.datapath = Datapath.open(pin_dir)
         self.datapath.load(constants)
+        self.networks = Table(POLICY_NETWORK, pin_dir / "policy_network")
         self._state = PinnedArray(pin_dir / "policy_state", _STATE_BYTES)
         self._bucket = PinnedProcessorArray(pin_dir / "event_bucket", _BUCKET_BYTES)
         self._counters = PinnedProcessorArray(pin_dir / "counters", _COUNTER_BYTES)
@@ -79,7 +82,7 @@ class HostUnderTest:
                 maps.drop(network)
             for compiled in policies.values():
                 maps.apply(compiled)
-            maps.raise_generation()
+            self._enforce_under_any_generation()
             self._enforced = policies
             self._indices = {
                 RuleRow(network, number): index
@@ -113,6 +116,14 @@ class HostUnderTest:
             self._held[table.name] = wanted
         self.set_generation(world.generation)
         return replace(world, rule_indices=indices)
+
+    def _enforce_under_any_generation(self) -> None:
+        """Make what is in force be so from the first generation on: worlds choose their own."""
+        rows = {
+            network: PolicyNetworkRow(0, row.new, row.new)
+            for network, row in self.networks.items().items()
+        }
+        self.networks.update(rows)
 
     def set_generation(self, generation: int) -> None:
         self._state.write(0, pack_state(generation))
@@ -190,7 +201,7 @@ class HostUnderTest:
         }
 
     def close(self) -> None:
-        arrays = self._state, self._bucket, self._counters, self._rule_counters
+        arrays = self.networks, self._state, self._bucket, self._counters, self._rule_counters
         for opened in (*arrays, self.datapath):
             opened.close()
 

@@ -195,6 +195,7 @@ def test_a_machine_may_report_to_outside(strict: Conversation) -> None:
     strict.visit(RED_WEB, udp(4000), visitor)
 
     assert strict.send(RED_WEB, visitor, error) == V.PASS_TO_OUTSIDE
+    assert strict.send(RED_WEB, "2a00:0:1::5", error) == V.DROP_DENIED_EGRESS
 
 
 def test_an_error_passes_no_other_machines_flow(strict: Conversation) -> None:
@@ -246,6 +247,14 @@ def test_an_error_that_quotes_no_known_flow_is_judged_like_any_packet(
 
     assert strict.send(DATABASE_HERE, RED_WEB, error) == V.DROP_DENIED_EGRESS
     strict.enforce(BOOKS["built-in"])
+    assert strict.send(DATABASE_HERE, RED_WEB, error) == LOCAL
+
+
+def test_padding_belongs_to_no_quote(strict: Conversation) -> None:
+    strict.send(RED_WEB, DATABASE_HERE, udp(4000))
+    error = ICMPv6DestUnreach() / Raw(bytes(quote(RED_WEB, DATABASE_HERE, udp(4000)))[:48])
+
+    assert strict.send(DATABASE_HERE, RED_WEB, error, plen=8 + 47) == V.DROP_DENIED_EGRESS
     assert strict.send(DATABASE_HERE, RED_WEB, error) == LOCAL
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ def own_namespaces() -> Iterator[None]:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         yield
     finally:
+        _wait_alone()
         for kind, fd in before.items():
             _check(_libc.setns(fd, kinds[kind]))
             os.close(fd)
@@ -41,6 +43,13 @@ def own_namespaces() -> Iterator[None]:
         os.chroot(".")
         os.close(root)
         os.chdir(directory)
+
+
+def _wait_alone(timeout_s: float = 10.0) -> None:
+    """Wait until threads that have been joined are gone: only one alone may change its mounts."""
+    deadline = time.monotonic() + timeout_s
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+        os.sched_yield()
 
 
 def mount_bpffs(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from ipaddress import IPv6Address, IPv6Network
 
 from hypothesis import strategies as st
@@ -59,6 +60,7 @@ def fleets(draw, networks=tuple(NETWORKS)) -> FleetSnapshot:
     return make_snapshot(PREFIX, NETWORKS, members)
 
 
+@cache
 def _requirement(key: str):
     values = st.sets(st.sampled_from(KEYS[key]), min_size=1).map(lambda one: tuple(sorted(one)))
     listed = st.tuples(st.sampled_from((LabelTest.IN, LabelTest.NOT_IN)), values)
@@ -79,6 +81,7 @@ def cidr_selectors(draw) -> CidrSelector:
     return CidrSelector(tuple(sorted(prefixes)), tuple(sorted(exceptions)))
 
 
+@cache
 def selectors(own: str = "shop", peer: str = "ops"):
     network = st.sampled_from((own, own, own, peer))
     return st.one_of(
@@ -91,6 +94,7 @@ def selectors(own: str = "shop", peer: str = "ops"):
     )
 
 
+@cache
 def peers(own: str = "shop", peer: str = "ops"):
     return st.lists(selectors(own, peer), min_size=1, max_size=2, unique=True).map(tuple)
 
@@ -110,6 +114,7 @@ def traffic(draw) -> Traffic:
     return Traffic(protocol, first, last)
 
 
+@cache
 def rules(name: str, own: str = "shop", peer: str = "ops"):
     return st.builds(
         Rule,

@@ -76,8 +76,9 @@ def check_policies(policies: PolicyPort) -> None:
     assert policies.held() == policies.observe()
     policies.forget()
     assert policies.apply(second) == 0, "what is read from the kernel is what was written"
-    assert policies.raise_generation() == generation + 1
-    assert policies.generation() == generation + 1
+    assert policies.generation() == generation + 2, "each revision was put in force"
+    assert policies.raise_generation() == generation + 3
+    assert policies.generation() == generation + 3
     counters = policies.rule_counters()
     rules = [(1, 0), (1, 0), (1, 1), (1, 1), (1, 2), (1, 2)]
     assert [(rule.network, rule.number) for rule, _ in counters] == rules

@@ -16,8 +16,9 @@ from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
 from netagent.dataplane.link_use import LinkUse
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
-from netagent.model.addresses import GATEWAY_MAC
+from netagent.model.addresses import GATEWAY_MAC, StableId
 from netagent.model.errors import DataplaneError
+from netagent.model.flows import CarriedFlow
 
 
 class SimulatedTable:
@@ -60,6 +61,7 @@ class SimulatedDataplane:
         self.location = SimulatedTable(self.journal, "location", location_capacity)
         self.transition = SimulatedTable(self.journal, "transition", 100)
         self.endpoint = SimulatedTable(self.journal, "endpoint", 100)
+        self.connections = SimulatedConnections()
         self.policies = PolicyState(self.journal)
         self.events = EventState()
         self.links: dict[str, Link] = {"u0": Link("u0", 1, b"\x02" * 6, 1500, True)}
@@ -88,9 +90,29 @@ class SimulatedDataplane:
         self.attached.pop(link.ifindex, None)
 
 
+class SimulatedConnections:
+    """Flows by key, that have not aged; `refuses`: whether the kernel fails."""
+
+    def __init__(self) -> None:
+        self.flows: dict[bytes, CarriedFlow] = {}
+        self.refuses = False
+
+    def flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
+        if self.refuses:
+            raise DataplaneError("read", "map conntrack", "no memory", 12)
+        return [flow for flow in self.flows.values() if flow.has_end(stable_id)]
+
+    def take_over(self, flows: Iterable[CarriedFlow]) -> int:
+        before = len(self.flows)
+        for flow in flows:
+            self.flows.setdefault(flow.key, flow)
+        return len(self.flows) - before
+
+
 class SimulatedDatapath:
     def __init__(self, state: SimulatedDataplane) -> None:
         self._state = state
+        self.connections = state.connections
         self.location = state.location
         self.transition = state.transition
         self.endpoint = state.endpoint

@@ -158,6 +158,7 @@ class SimulatedPolicies:
             self._believed = None
             raise DataplaneError("update", "map policy_pair", "no memory", 12)
         self._believed = self._state.held = plan.after
+        self._state.generation += sum(isinstance(one, TurnTo) for one in plan.operations)
         for operation in plan.operations:
             match operation:
                 case TurnTo(active=active):

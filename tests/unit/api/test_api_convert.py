@@ -28,6 +28,8 @@ from netagent.api.convert_sync import (
     TransitionRows,
     locations_from_message,
     locations_to_message,
+    report_from_message,
+    report_to_message,
     transitions_from_message,
     transitions_to_message,
 )
@@ -52,9 +54,11 @@ from netagent.model.fleet import (
     Machine,
     Move,
     MovePhase,
+    MoveTrigger,
     Network,
     Transition,
 )
+from netagent.moves.reports import Alive, Carried, Refused, Report
 
 FLEET = Fleet("f1", IPv6Network("fd12:3456:789a::/64"))
 
@@ -130,6 +134,7 @@ def test_phases_of_the_future_are_refused() -> None:
             phase_from_message(types_pb2.Move(phase=number).phase)
 
 
+transitions = st.builds(Transition, locators, locators, epochs, st.sampled_from(list(MoveTrigger)))
 rows = st.lists(
     st.tuples(ids, st.builds(Location, locators, identities, epochs), st.sampled_from("abc"))
 )
@@ -148,7 +153,7 @@ def test_location_rows(
 
 
 @given(
-    st.lists(st.tuples(ids, st.builds(Transition, locators, locators, epochs))),
+    st.lists(st.tuples(ids, transitions)),
     removed,
     st.booleans(),
 )
@@ -159,7 +164,41 @@ def test_transition_rows(
 
     data = transitions_to_message(table).SerializeToString()
 
-    assert transitions_from_message(sync_service_pb2.TransitionTable.FromString(data)) == table
+    read = transitions_from_message(sync_service_pb2.TransitionTable.FromString(data))
+    assert read == table
+    assert [row.trigger for _, row in read.rows] == [row.trigger for _, row in rows]
+
+
+def test_transitions_of_an_older_release_have_no_trigger() -> None:
+    row = Transition(Locator(1), Locator(2), 3, MoveTrigger.LIFE)
+    message = transitions_to_message(TransitionRows(7, whole=False, rows=[(StableId(9), row)]))
+    del message.triggers[:]
+
+    ((_, read),) = transitions_from_message(message).rows
+
+    assert read.trigger is MoveTrigger.AT_ONCE
+
+
+def test_a_trigger_of_the_future_is_refused() -> None:
+    row = Transition(Locator(1), Locator(2), 3)
+    message = transitions_to_message(TransitionRows(7, whole=False, rows=[(StableId(9), row)]))
+    message.triggers[0] = 99
+
+    with pytest.raises(InvalidError, match=r"transitions\.triggers: 99"):
+        transitions_from_message(message)
+
+
+@pytest.mark.parametrize(
+    "report", [Carried(50_000), Carried(0, is_final=True), Refused("no room"), Alive()]
+)
+def test_reports(report: Report) -> None:
+    data = report_to_message(StableId(9), 3, report).SerializeToString()
+
+    assert report_from_message(sync_service_pb2.MoveReport.FromString(data)) == (9, 3, report)
+
+
+def test_a_report_of_the_future_is_none() -> None:
+    assert report_from_message(sync_service_pb2.MoveReport(id=9, epoch=3)) is None
 
 
 @pytest.mark.parametrize("column", ["ids", "locators", "identities", "epochs"])

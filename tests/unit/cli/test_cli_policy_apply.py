@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
-from cli_fleet import Cli, connected_agent
+from cli_fleet import COMMAND, Cli, connected_agent, running_control
+
+from netagent.policy.fleet_file import parse_fleet
 
 WEB_TO_DB = """\
 network: {network}
@@ -266,6 +273,33 @@ def test_hosts_that_lag_are_named_when_the_time_is_over(fleet: Cli, tmp_path: Pa
     assert late.stderr.startswith("error: not applied within 1 s by: h2; the policy is in force")
 
 
+def test_waiting_may_be_interrupted_and_the_policy_stays(fleet: Cli, tmp_path: Path) -> None:
+    make_network(fleet, "impatient")
+    file = write(tmp_path, "impatient")
+    command = [COMMAND, "--control", fleet.control, "policy", "apply", file, "--wait"]
+    terminal, end = pty.openpty()
+    seen = ""
+
+    with (
+        os.fdopen(terminal, "rb", buffering=0) as shown,
+        connected_agent(fleet, "h1", answers=False),
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=end, env={**os.environ, "TERM": "xterm"}
+        ) as process,
+    ):
+        os.close(end)
+        while "waiting for h1" not in seen:
+            seen += shown.read(4096).decode()
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # EIO once nobody has the other end open
+            while more := shown.read(4096).decode():
+                seen += more
+
+    assert process.returncode == 130
+    assert "0 of 1 hosts have applied it; waiting for h1" in seen
+    assert "error: interrupted; the policy is in force, and hosts that lag catch up" in seen
+
+
 def test_check_and_diff_ask_control(fleet: Cli, tmp_path: Path) -> None:
     make_network(fleet, "asked")
     make_network(fleet, "asker")
@@ -296,6 +330,29 @@ def test_check_and_diff_ask_control(fleet: Cli, tmp_path: Path) -> None:
         ("every machine of asker (2)", "tcp/443")
     ]
     assert same == "nothing opens or closes\n"
+
+
+def test_the_examples_can_be_applied_one_after_the_other(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[3] / "docs/examples/policy"
+    ops, shop, later = (str(examples / f"{name}.yaml") for name in ("ops", "shop", "shop-next"))
+    machines = parse_fleet((examples / "fleet.yaml").read_bytes(), "fleet.yaml")
+
+    with running_control(tmp_path) as target:
+        cli = Cli(target)
+        host = cli.register(1)
+        for network in machines.networks:
+            cli.ok("network", "create", network)
+        for path, machine in machines.members.items():
+            labels = [f"--label={key}={value}" for key, value in machine.labels.items()]
+            cli.ok("machine", "create", path, "--host", host, *labels)
+        text = cli.ok("policy", "apply", ops, shop)
+        with_control = cli.ok("policy", "diff", later)
+        applied = cli.ok("policy", "apply", later)
+
+    offline = ("--with", ops, "--fleet", str(examples / "fleet.yaml"))
+    assert "network shop: version 1 is in force" in text
+    assert with_control == Cli(target).ok("policy", "diff", shop, later, *offline)
+    assert applied == f"{with_control}network shop: version 2 is in force\n"
 
 
 def test_diff_takes_the_policy_of_another_network_as_given(fleet: Cli, tmp_path: Path) -> None:

@@ -26,9 +26,12 @@ from netagent.api.control.v1 import move_service_pb2 as moves_pb
 from netagent.api.control.v1 import network_service_pb2 as networks_pb
 from netagent.api.control.v1 import sync_service_pb2 as sync_pb
 from netagent.api.convert_policy_reading import policies_from_messages
+from netagent.api.convert_sync import report_to_message
 from netagent.api.types.v1 import types_pb2
 from netagent.control.config import ControlConfig
 from netagent.control.server import Control, serve_control
+from netagent.model.addresses import StableId
+from netagent.moves.reports import Report
 from netagent.policy.delta import apply_delta, empty_policy
 from netagent.policy.entries import CompiledPolicy
 
@@ -94,9 +97,19 @@ class Stubs:
         request = machines_pb.DeleteMachineRequest(machine=machine, etag=etag)
         await self.machines.DeleteMachine(request)
 
-    def move(self, machine: str, destination: str, etag: str = "") -> Any:
-        request = moves_pb.MoveAddressRequest(machine=machine, destination=destination, etag=etag)
+    def move(self, machine: str, destination: str, etag: str = "", **fields: Any) -> Any:
+        request = moves_pb.MoveAddressRequest(
+            machine=machine, destination=destination, etag=etag, **fields
+        )
         return self.moves.MoveAddress(request)
+
+    async def commit(self, move_id: str) -> types_pb2.Move:
+        request = moves_pb.CommitMoveRequest(move_id=move_id)
+        return (await self.moves.CommitMove(request)).move
+
+    async def abort(self, move_id: str, reason: str = "") -> types_pb2.Move:
+        request = moves_pb.AbortMoveRequest(move_id=move_id, reason=reason)
+        return (await self.moves.AbortMove(request)).move
 
     async def connected(self, name: str) -> types_pb2.Host:
         return (await self.hosts.GetHost(hosts_pb.GetHostRequest(name=name))).host
@@ -121,18 +134,23 @@ class Agent:
     batches: list[list[sync_pb.Update]] = field(default_factory=list)
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     reject: str = ""
+    reports_moves: bool = False
+    call: Any = None
+    locator: int = 0
+    on_applied: Callable[[Agent], None] = lambda agent: None
     fleet_id: str = ""
     error: grpc.aio.AioRpcError | None = None
 
     async def run(self) -> None:
         self.answering.set()
-        call = self.stubs.sync.Sync()
+        call = self.call = self.stubs.sync.Sync()
         hello = sync_pb.Hello(
             host=self.host,
             protocol_version=1,
             revision=self.revision,
             networks=sorted(self.tables),
             fleet_id=self.fleet_id,
+            reports_moves=self.reports_moves,
             policies=[
                 sync_pb.HeldPolicy(network=network, content=content)
                 for network, content in sorted(self.contents.items())
@@ -174,6 +192,7 @@ class Agent:
             self.policies.pop(network, None)
             self.contents.pop(network, None)
         self.revision = revision
+        self.on_applied(self)
         return sync_pb.SyncRequest(applied=sync_pb.Applied(revision=revision))
 
     def _take(self, part: sync_pb.Update) -> None:
@@ -212,6 +231,11 @@ class Agent:
         else:
             answer.opinion.CopyFrom(self.opinion)
         return sync_pb.SyncRequest(answer=answer)
+
+    async def report(self, stable_id: int, epoch: int, report: Report) -> None:
+        """Tell control something about a move."""
+        message = report_to_message(StableId(stable_id), epoch, report)
+        await self.call.write(sync_pb.SyncRequest(report=message))
 
     def names(self, network: int) -> list[str]:
         return sorted(name for _, _, _, name in self.tables.get(network, {}).values())

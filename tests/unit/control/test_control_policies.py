@@ -23,7 +23,7 @@ from control_policies import (
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
 from netagent.api.control.v1 import network_service_pb2 as networks_pb
 from netagent.api.control.v1 import policy_service_pb2 as pb
-from netagent.control import policy_apply, policy_tables
+from netagent.control import policy_apply, policy_service, policy_tables
 from netagent.control.named_identities import NamedIdentities
 from netagent.policy.entries import HOST, STRANGER, Direction
 from netagent.policy.language import Verdict
@@ -353,6 +353,27 @@ async def test_an_empty_text_is_refused(fleet: Fleet) -> None:
         await apply(fleet.stubs, "\n")
 
 
+async def test_a_text_that_is_too_large_is_refused(fleet: Fleet) -> None:
+    await populate(fleet.stubs)
+
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, "text: 1,048,577 bytes"):
+        await apply(fleet.stubs, WEB_TO_DB.ljust((1 << 20) + 1, "\n"))
+
+    assert (await apply(fleet.stubs, WEB_TO_DB.ljust(1 << 20, "\n"))).applied
+
+
+async def test_more_changes_than_an_answer_can_hold_are_counted(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_service, "LINES_MAX", 1)
+    await populate(fleet.stubs)
+
+    answer = await apply(fleet.stubs, WEB_TO_DB, dry_run=True)
+
+    assert len(answer.changes) == 1
+    assert answer.warnings[-1].startswith("only the first 1 of ")
+
+
 async def test_warnings_come_back_and_stop_nothing(fleet: Fleet) -> None:
     await populate(fleet.stubs)
 
@@ -566,3 +587,44 @@ async def test_a_long_list_of_problems_ends_in_how_many_more_there_are(fleet: Fl
     lines = (caught.value.details() or "").splitlines()
     assert all(line.startswith("blue.yaml:") for line in lines[:-1])
     assert lines[-1].startswith(f"and {300 - len(lines) + 1} more")
+
+
+async def test_a_network_that_comes_again_is_meant_by_the_policies_that_name_it(
+    fleet: Fleet,
+) -> None:
+    await populate(fleet.stubs)
+    agent = await fleet.agent("h1")
+    await apply(fleet.stubs, BLUE_OPENS)
+    await apply(fleet.stubs, RED_OPENS)
+    await until(lambda: 2 in agent.tables)
+    await fleet.stubs.delete("red/one")
+    await fleet.stubs.networks.DeleteNetwork(networks_pb.DeleteNetworkRequest(name="red"))
+    await until(lambda: 2 not in agent.tables)
+
+    again = (await fleet.stubs.network("red")).number
+    await fleet.stubs.machine("red/two", "h2")
+    await apply(fleet.stubs, RED_OPENS)
+
+    await until(lambda: agent.names(again) == ["two"])
+    key = Key(
+        Direction.EGRESS,
+        await identity(fleet.stubs, "blue/web-1"),
+        await identity(fleet.stubs, "red/two"),
+    )
+    assert evaluate_compiled(agent.policies[1], key, TCP, 80).verdict is Verdict.ALLOW
+
+
+async def test_a_network_that_is_only_reached_keeps_its_rows_and_loses_its_policy(
+    fleet: Fleet,
+) -> None:
+    await populate(fleet.stubs)
+    await fleet.stubs.machine("red/two", "h1")
+    agent = await fleet.agent("h1")
+    await apply(fleet.stubs, BLUE_OPENS)
+    await apply(fleet.stubs, RED_OPENS)
+    await until(lambda: agent.policies[2].version == 1)
+
+    await fleet.stubs.delete("red/two")
+
+    await until(lambda: 2 not in agent.policies)
+    assert agent.names(2) == ["one"]

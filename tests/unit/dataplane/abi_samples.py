@@ -26,6 +26,7 @@ from netagent.dataplane.abi_policy import (
     PolicyNetworkRow,
     PolicyPairRow,
     PolicyPrefixRow,
+    PolicyRevision,
     RuleRow,
 )
 from netagent.model.addresses import Locator, StableId
@@ -108,8 +109,16 @@ PACKED: list[tuple[str, bytes, dict[str, int | bytes]]] = [
     ("policy_state", abi_policy.pack_state(31), {"generation": 31}),
     (
         "policy_network",
-        abi_policy.pack_policy_network(PolicyNetworkRow(1, 32, (2**63, 34, 35))),
+        abi_policy.pack_policy_network(
+            PolicyNetworkRow(
+                31, PolicyRevision(0, 30, (27, 28, 29)), PolicyRevision(1, 32, (2**63, 34, 35))
+            )
+        ),
         {
+            "turn": 31,
+            "old_slot": 0,
+            "old_version": 30,
+            "old_defaults": b"".join(n.to_bytes(8, "little") for n in (27, 28, 29)),
             "slot": 1,
             "version": 32,
             "defaults": b"".join(n.to_bytes(8, "little") for n in (2**63, 34, 35)),

@@ -334,7 +334,7 @@ SIZES = {
     "policy_pair": (16, 8),
     "policy_prefix": (28, 4),
     "policy_class": (16, 8),
-    "policy_network": (4, 32),
+    "policy_network": (4, 72),
     "rule_index": (8, 4),
 }
 

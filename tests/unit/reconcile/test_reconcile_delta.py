@@ -119,7 +119,7 @@ def test_a_whole_table_outweighs_the_memory_of_removals() -> None:
     assert plan_delta(view, snapshot({WEB: at(1, 5)}, revision=3)).locations == {WEB: at(1, 5)}
 
 
-def test_a_new_move_after_an_aborted_one_has_the_same_epoch() -> None:
+def test_a_transition_after_a_removed_one_of_its_epoch_is_set() -> None:
     first = Transition(OWN.locator, HOSTS[1].locator, 2)
     second = Transition(OWN.locator, HOSTS[2].locator, 2)
     view = view_of(
@@ -232,3 +232,19 @@ def test_machines_are_found_by_name_and_forgotten_when_they_go() -> None:
     assert view.find_machines("red/web") == [("red/web", WEB)]
     view.apply(plan_delta(view, change(removed={WEB: 1})))
     assert view.find_machines("web") == [("blue/web", machine_id(2, 1))]
+
+
+def test_a_batch_from_before_brings_nothing_back() -> None:
+    view = View()
+    moving = Transition(OWN.locator, HOSTS[1].locator, 2)
+    stable_id = machine_id(1, 1)
+    whole = LocationChange(1, "blue", is_whole=True)
+    prepare = Batch(2, transitions=(TransitionChange(1, rows={stable_id: moving}),))
+    settle = Batch(3, transitions=(TransitionChange(1, removed={stable_id: 2}),))
+    for batch in (Batch(1, is_snapshot=True, locations=(whole,)), prepare, settle):
+        view.apply(plan_delta(view, batch))
+
+    again = plan_delta(view, prepare)
+
+    assert again.is_empty
+    assert again.revision == 3
