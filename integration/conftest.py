@@ -30,7 +30,7 @@ LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
 VM_TIMEOUT_S = 1800
 """Of one test; the first of a run boots the lab, and may build the image."""
 
-KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-lab-logs"))
+KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
 """Consoles and logs of virtual machines in whose lab a test failed."""
 
 _ran = pytest.StashKey[int]()
