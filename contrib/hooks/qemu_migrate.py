@@ -21,6 +21,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -104,19 +105,28 @@ def main() -> int:
             source.execute("migrate-set-capabilities", capabilities=capabilities)
             source.execute("migrate", uri=uri)
             request = pb.CommitMoveRequest(move_id=move_id)
-            return _follow(source, lambda: pool.submit(stub.CommitMove, request, timeout=COMMIT_S))
+            return follow(
+                source,
+                destination,
+                lambda: pool.submit(stub.CommitMove, request, timeout=COMMIT_S),
+            )
     except (QmpError, grpc.RpcError) as error:
         print(f"qemu_migrate: {error}", file=sys.stderr)
         return STAYED if _runs(paths[0]) else UNKNOWN
 
 
-def _follow(source: Qmp, commit: Any) -> int:
-    """Follow a migration that has begun, and commit the move when the guest stops."""
+def follow(source: Qmp, destination: Qmp, commit: Callable[[], Future[Any]]) -> int:
+    """Follow a migration that has begun, and commit the move when the guest stops.
+
+    Returns an exit code of hooks.
+    """
     committing: Future[Any] | None = None
+    stopped_s = 0.0
     while True:
         event = source.next_event()
         if event["event"] == "STOP" and committing is None:
             committing = commit()
+            stopped_s = time_of(event)
         status = event["data"]["status"] if event["event"] == "MIGRATION" else ""
         if status in ("failed", "cancelled"):
             if committing is None:
@@ -131,9 +141,19 @@ def _follow(source: Qmp, commit: Any) -> int:
     while not done.get("total-time"):  # right after the end it may not know yet
         time.sleep(0.01)
         done = source.execute("query-migrate")
-    print(f"qemu_migrate: downtime_ms={done['downtime']} total_ms={done['total-time']}")
+    while (event := destination.next_event())["event"] != "RESUME":
+        pass
+    print(
+        f"qemu_migrate: downtime_ms={done['downtime']} total_ms={done['total-time']}"
+        f" stopped_at={stopped_s:.6f} resumed_at={time_of(event):.6f}"
+    )
     source.execute("quit")
     return MOVED
+
+
+def time_of(event: dict[str, Any]) -> float:
+    """Return when an event was, as Unix time."""
+    return float(event["timestamp"]["seconds"] + event["timestamp"]["microseconds"] / 1e6)
 
 
 def _runs(path: str) -> bool:

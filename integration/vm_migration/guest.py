@@ -6,14 +6,12 @@ The guest answers pings, echoes on TCP port 7 and swallows what comes on port 9.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from integration.lab.host import Host
 from integration.lab.namespace import Namespace
 from integration.lab.stream import end
 from integration.lab.wait import wait_until
@@ -144,10 +142,6 @@ class Guest:
         """What the guest writes on its console."""
         return self.directory / f"{self._name}.console"
 
-    def make_tap(self, namespace: Namespace) -> None:
-        """Make the host's end of the guest's network card."""
-        namespace.run("ip", "tuntap", "add", "dev", TAP, "mode", "tap")
-
     def start(self, place: str, namespace: Namespace, *, is_awaited: bool) -> None:
         """Start a QEMU on a tap that is there. is_awaited: one that the guest will migrate to."""
         socket = self.qmp(place)
@@ -193,10 +187,4 @@ def environment(directory: Path, name: str, control: Path) -> dict[str, str]:
         "NETAGENT_CONTROL": f"unix://{control}",
         "NETAGENT_QMP": f"{directory}/{name}-{{host}}.qmp",
         "NETAGENT_MIGRATION_URI": f"unix:{directory}/{name}.migration",
-        "PATH": os.environ["PATH"],
     }
-
-
-def place_of_guest(host: Host) -> tuple[str, Namespace]:
-    """Return a host as the place of a guest."""
-    return host.name, host.namespace

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from integration.scenarios.traffic import Place, inside
 from integration.vm_migration.guest import ECHO_PORT, SINK_PORT
 
 INTERVAL_S = 0.001
-_ANSWER = re.compile(r"^\[(\d+\.\d+)\].*icmp_seq=(\d+)", re.MULTILINE)
+_ANSWER = re.compile(r"^\[(\d+\.\d+)\].*icmp_seq=(\d+).* time=([\d.]+) ms", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 SEQUENCES = 1 << 16
 _SIOCOUTQ = 0x5411
@@ -31,11 +30,15 @@ _SIOCOUTQ = 0x5411
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """arrivals: Unix time at which each answer came, ascending. lost: of `sent` in all."""
+    """What became of pings.
+
+    arrivals: Unix time at which each answer came, ascending. lost: about when each was sent that
+    was not answered, of `sent` in all.
+    """
 
     arrivals: list[float]
     sent: int
-    lost: int
+    lost: list[float]
 
     def gap_ms(self, begin_s: float, end_s: float) -> float:
         """Return the longest time without an answer within a span of Unix time."""
@@ -63,25 +66,43 @@ class Pinging:
 def read_answers(log: Path) -> Answers:
     """Return what `ping -D` wrote down."""
     text = log.read_text()
-    answers = [(float(at), int(number)) for at, number in _ANSWER.findall(text)]
-    seen = set()
+    arrivals = []
+    sent_s: dict[int, float] = {}
     turn, before = 0, 0
-    for _, number in answers:
+    for at, number, lasted_ms in _ANSWER.findall(text):
+        arrivals.append(float(at))
         # Sixteen bits: a step back by half of them is the next turn.
-        turn += number < before - SEQUENCES // 2
-        turn -= number > before + SEQUENCES // 2
-        seen.add(turn * SEQUENCES + number)
-        before = number
-    sent = int(_SENT.findall(text)[-1])
-    return Answers(sorted(at for at, _ in answers), sent, sent - len(seen))
+        turn += int(number) < before - SEQUENCES // 2
+        turn -= int(number) > before + SEQUENCES // 2
+        before = int(number)
+        sent_s[turn * SEQUENCES + before] = float(at) - float(lasted_ms) / 1e3
+    count = int(_SENT.findall(text)[-1])
+    lost, last_s = [], min(sent_s.values())
+    for number in range(1, count + 1):
+        last_s = sent_s.get(number, last_s)
+        if number not in sent_s:
+            lost.append(last_s)
+    return Answers(sorted(arrivals), count, lost)
+
+
+def _connect(place: Place, address: str, port: int) -> socket.socket:
+    """Return a connection to a guest that may have just booted."""
+
+    def connect() -> socket.socket:
+        with inside(place.namespace):
+            try:
+                return socket.create_connection((address, port), 10)
+            except ConnectionRefusedError as error:
+                raise AssertionError("nobody listens yet") from error
+
+    return wait_until(f"the guest listens on port {port}", connect, 20)
 
 
 class Echo:
     """A TCP connection on which every word comes back, one after the other."""
 
     def __init__(self, place: Place, address: str) -> None:
-        with inside(place.namespace):
-            self._socket = socket.create_connection((address, ECHO_PORT), 10)
+        self._socket = _connect(place, address, ECHO_PORT)
         self._socket.settimeout(10)
         self._count = 0
 
@@ -107,8 +128,7 @@ class Stream:
     """A TCP connection that sends all the time; `carried` counts bytes that were acknowledged."""
 
     def __init__(self, place: Place, address: str) -> None:
-        with inside(place.namespace):
-            self._socket = socket.create_connection((address, SINK_PORT), 10)
+        self._socket = _connect(place, address, SINK_PORT)
         self._stopping = threading.Event()
         self._written = 0
         self.failure: OSError | None = None
@@ -152,8 +172,3 @@ def observing(place: Place, address: str) -> Iterator[tuple[Echo, Stream, Pingin
         stream = Stream(place, address)
         stack.callback(stream.stop)
         yield echo, stream, Pinging(place.namespace, address)
-
-
-def quiet(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command and keep what it says."""
-    return subprocess.run(command, capture_output=True, text=True, check=False)
