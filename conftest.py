@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+BACKENDS = ("netns", "vm")
 
 # Several labs may run on the machine: how long an example takes says nothing about our code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -11,8 +15,17 @@ settings.load_profile("shared")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare `--long`."""
+    """Declare `--long`, and which lab the scenarios run on."""
     parser.addoption("--long", action="store_true", help="also run tests marked `long`")
+    parser.addoption(
+        "--lab", choices=BACKENDS, help="what hosts of the lab are: namespaces, or VMs"
+    )
+    parser.addoption(
+        "--lab-results", type=Path, metavar="FILE", help="where to add what became of scenarios"
+    )
+    parser.addoption(
+        "--lab-kernels", default="6.1", help="of VMs, by host in turn: 6.1, 6.12 or 6.1,6.12"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

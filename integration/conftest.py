@@ -1,24 +1,49 @@
-"""Labs as fixtures; a test that fails prints the logs of the labs it had."""
+"""Labs as fixtures, on the backend of `--lab`; a test that fails prints the logs of its labs."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from integration.lab.backend import CannotDo
 from integration.lab.lab import Lab
+from integration.lab.results import add_results
+from integration.lab.vm.image import HOST_TOOLS
+from integration.lab.vm.lab import VmLab
+from integration.lab.vm.pool import Pool
 
 HERE = Path(__file__).parent
-TOOLS = ("wg", "wireguard-go", "iperf3", "tcpdump", "tc")
+TOOLS = {
+    "netns": ("wg", "wireguard-go", "iperf3", "tcpdump", "tc"),
+    "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
+}
+LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
+VM_TIMEOUT_S = 1800
+"""Of one test; the first of a run boots the lab, and may build the image."""
+
+KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-lab-logs"))
+"""Consoles and logs of virtual machines in whose lab a test failed."""
+
+_ran = pytest.StashKey[int]()
+_results = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    absent = [tool for tool in TOOLS if not shutil.which(tool)]
+def _backend(config: pytest.Config) -> str:
+    return str(config.getoption("--lab") or "netns")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    backend = _backend(config)
+    absent = [tool for tool in TOOLS[backend] if not shutil.which(tool)]
     for item in items:
         if HERE not in item.path.parents:
             continue
@@ -27,42 +52,152 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs root"))
         elif absent:
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(absent)}"))
+        elif why := _cannot_run(item, backend):
+            item.add_marker(pytest.mark.skip(reason=why))
+        if backend == "vm":
+            item.add_marker(pytest.mark.timeout(VM_TIMEOUT_S))
+
+
+def _cannot_run(item: pytest.Item, backend: str) -> str:
+    """Return why a scenario is not one of this backend, or nothing."""
+    fixtures = LAB_FIXTURES & set(getattr(item, "fixturenames", ()))
+    if backend == "vm" and not fixtures:
+        return "is about namespaces of this machine"
+    if backend == "netns" and fixtures & {"vm_lab", "vm_only"}:
+        return "needs hosts with kernels of their own: --lab vm"
+    return ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> object:
+    """Run a test; what its backend cannot do is why it is skipped."""
+    try:
+        result = yield
+    except CannotDo as error:
+        pytest.skip(f"{_backend(item.config)} cannot do: {error}")
+    return result
+
+
+def _note(item: pytest.Item, report: Any) -> None:
+    """Keep what became of a test, for the table of scenarios."""
+    reason = ""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+    noted = item.session.stash.setdefault(_results, {})
+    noted[item.nodeid] = (report.outcome, reason)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> object:
     report = yield
-    if call.when == "call" and call.excinfo is not None and hasattr(item, "funcargs"):
-        for lab in {id(v): v for v in item.funcargs.values() if isinstance(v, Lab)}.values():
-            with contextlib.redirect_stderr(io.StringIO()) as logs:
-                lab.show_logs()
-            report.sections.append((f"logs of lab {lab.name}", logs.getvalue()))
+    if call.when == "call" or report.outcome != "passed":
+        _note(item, report)
+    if call.when == "call":
+        if not report.skipped:
+            item.session.stash[_ran] = item.session.stash.get(_ran, 0) + 1
+        if report.failed and hasattr(item, "funcargs"):
+            for lab in {id(v): v for v in item.funcargs.values() if isinstance(v, Lab)}.values():
+                with contextlib.redirect_stderr(io.StringIO()) as logs:
+                    lab.show_logs()
+                report.sections.append((f"logs of lab {lab.name}", logs.getvalue()))
+                if isinstance(lab, VmLab):
+                    kept = KEPT_LOGS / re.sub(r"[^\w.-]+", "-", item.name)
+                    lab.keep_logs(kept)
+                    report.sections.append(("kept", f"consoles and logs are in {kept}"))
     return report
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Three hosts without machines, for one test that may do what it likes to them."""
-    with Lab(hosts=3) as made:
-        made.network("shop")
-        yield made
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run on a chosen backend in which nothing ran: it has shown nothing."""
+    is_chosen = session.config.getoption("--lab") is not None
+    is_dry = session.config.getoption("collectonly")
+    where: Path | None = session.config.getoption("--lab-results")
+    if where is not None and not is_dry:
+        column = _backend(session.config)
+        if column == "vm":
+            column += f", {session.config.getoption('--lab-kernels')}"
+        add_results(where, column, session.stash.get(_results, {}))
+    if is_chosen and not is_dry and not session.stash.get(_ran, 0):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Lab]:
+def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
+    """The virtual machines of this run; none before one is asked for."""
+    made = Pool(str(pytestconfig.getoption("--lab-kernels")).split(","))
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def make_lab(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """What makes a lab of another shape: a context manager with the arguments of Lab."""
+    if _backend(request.config) == "vm":
+        pool: Pool = request.getfixturevalue("pool")
+        return pool.open
+    return Lab
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Three hosts without machines, for one test that may do what it likes to them."""
+    if _backend(request.config) == "vm":
+        pool: Pool = request.getfixturevalue("pool")
+        yield pool.take(_fill_little, is_left_as_found=False)
+        return
+    with Lab(hosts=3) as made:
+        _fill_little(made)
+        yield made
+
+
+@pytest.fixture
+def vm_only() -> None:
+    """Says of a test that makes its own lab that this has to be one of virtual machines."""
+
+
+@pytest.fixture
+def vm_lab(lab: Any) -> Any:
+    """The same, for what only virtual machines show."""
+    return lab
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> Any:
+    """Namespaces are cheap: one lab more for the run. Virtual machines come from the pool."""
+    return "function" if _backend(config) == "vm" else "session"
+
+
+@pytest.fixture(scope=_scope)
+def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Three hosts and two networks, for tests that leave everything as they found it.
 
     shop: web-1 and web-2 on host-a, db-1 on host-b. lab: ops-1 on host-a, ops-2 on host-c.
     """
+    if _backend(request.config) == "vm":
+        pool: Pool = request.getfixturevalue("pool")
+        failed_before = request.session.testsfailed
+        yield pool.take(_fill, is_left_as_found=True)
+        if request.session.testsfailed > failed_before:
+            pool.spoil()
+        return
     with Lab(hosts=3) as made:
-        made.network("shop")
-        made.network("lab")
-        made.machine("shop/web-1", "host-a")
-        made.machine("shop/web-2", "host-a")
-        made.machine("shop/db-1", "host-b")
-        made.machine("lab/ops-1", "host-a")
-        made.machine("lab/ops-2", "host-c")
-        for path in ("shop/web-2", "shop/db-1"):
-            made.machines["shop/web-1"].wait_reaches(made.machines[path])
-        made.machines["lab/ops-1"].wait_reaches(made.machines["lab/ops-2"])
+        _fill(made)
         yield made
+
+
+def _fill_little(made: Any) -> None:
+    made.network("shop")
+
+
+def _fill(made: Any) -> None:
+    made.network("shop")
+    made.network("lab")
+    made.machine("shop/web-1", "host-a")
+    made.machine("shop/web-2", "host-a")
+    made.machine("shop/db-1", "host-b")
+    made.machine("lab/ops-1", "host-a")
+    made.machine("lab/ops-2", "host-c")
+    for path in ("shop/web-2", "shop/db-1"):
+        made.machines["shop/web-1"].wait_reaches(made.machines[path])
+    made.machines["lab/ops-1"].wait_reaches(made.machines["lab/ops-2"])

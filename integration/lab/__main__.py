@@ -3,6 +3,7 @@
 examples:
   script/lab up                                     control and three hosts with agents
   script/lab up --name big --hosts 8 --underlay 6   another, beside it
+  script/lab up --backend vm                        hosts that are virtual machines
   script/lab machine shop/web-1 --host host-a       a machine, in a namespace of its own
   script/lab move shop/web-1 --to host-b            with its interface at both places
   script/lab status                                 hosts, machines, processes and their logs
@@ -18,6 +19,7 @@ import subprocess
 import sys
 
 from integration.lab import people
+from integration.lab.backend import BACKENDS
 
 
 def main() -> int:
@@ -53,6 +55,10 @@ def _make_parser() -> argparse.ArgumentParser:
     up.add_argument("--hosts", type=int, default=3, metavar="N")
     up.add_argument("--mtu", type=int, default=1500, help="of the underlay, in bytes")
     up.add_argument("--underlay", type=int, choices=(4, 6), default=4, help="IP version")
+    up.add_argument("--backend", choices=BACKENDS, default="netns", help="what hosts are")
+    up.add_argument(
+        "--kernels", default="6.1", help="of virtual machines, in turn: 6.1, 6.12 or 6.1,6.12"
+    )
     up.set_defaults(run=people.run_up)
 
     status = commands.add_parser("status", parents=[named], help="show a lab")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import signal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from integration.lab.backend import CannotDo
 from integration.lab.namespace import Namespace
 from integration.lab.process import Daemon
 from integration.lab.wait import wait_until
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
+from netagent.dataplane.abi import pin_directory
+from netagent.dataplane.tables import Layout, Table
 
 WIREGUARD_PORT = 51820
 RPC_TIMEOUT_S = 20.0
@@ -100,6 +104,15 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Return packets by verdict."""
         return {counter.verdict: counter.packets for counter in self.status().counters}
+
+    def open_table(self, layout: Layout[Any, Any]) -> Table[Any, Any]:
+        """Open a pinned map, to read or to alter it."""
+        bpffs = Path(f"/proc/{self.namespace.pid}/root/sys/fs/bpf")
+        return Table(layout, pin_directory(bpffs) / layout.name)
+
+    def reboot(self) -> None:
+        """A namespace has no kernel of its own to boot."""
+        raise CannotDo("booting a host anew: its kernel is this machine's")
 
     def partition(self) -> None:
         """Pull the cable."""

@@ -38,6 +38,7 @@ from integration.lab.kept import (
 )
 from integration.lab.machine import Machine
 from integration.lab.namespace import HOST_MOUNTS, Namespace, start_namespace
+from integration.lab.pace import PACE
 from integration.lab.process import Daemon
 from integration.lab.wait import wait_until
 from netagent.api.control.v1 import host_service_pb2 as host_pb
@@ -164,11 +165,14 @@ class Lab:
         created = stub.CreateMachine(request, timeout=RPC_TIMEOUT_S).machine
         name_machine(self.directory, path, created.address)
         namespace = self._start_namespace(path, mounts=machine_mounts(self.directory))
-        machine = Machine(namespace, path, created.address)
+        machine = self._new_machine(namespace, path, created.address)
         self.machines[path] = machine
         if attach:
             machine.attach(self.hosts[host])
         return machine
+
+    def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
+        return Machine(namespace, path, address)
 
     def namespace(self, name: str) -> Namespace:
         """Start a namespace that has nothing to do with the fleet; it ends with the lab."""
@@ -193,7 +197,7 @@ class Lab:
             machine.attach(self.hosts[destination])
         request = move_pb.MoveAddressRequest(machine=machine.path, destination=destination)
         stub = MoveServiceStub(self.channel)
-        return list(stub.MoveAddress(request, timeout=RPC_TIMEOUT_S))
+        return list(stub.MoveAddress(request, timeout=RPC_TIMEOUT_S * PACE.slowness))
 
     @property
     def channel(self) -> grpc.Channel:
@@ -232,7 +236,7 @@ class Lab:
         self.start_control()
 
     def _add_host(self, number: int) -> None:
-        name = f"host-{_letters(number)}"
+        name = host_name(number)
         namespace = self._start_namespace(name, mounts=HOST_MOUNTS)
         address = underlay_address(self._underlay, FIRST_HOST_NUMBER + number)
         port = f"port-{_letters(number)}"
@@ -272,6 +276,11 @@ class Lab:
         if error is not None:
             self.show_logs()
         self.stop()
+
+
+def host_name(number: int) -> str:
+    """Return the name of a lab's host by its number, from 0: host-a, host-b, …"""
+    return f"host-{_letters(number)}"
 
 
 def _letters(number: int) -> str:

@@ -20,6 +20,8 @@ from integration.lab.kept import (
 from integration.lab.lab import Lab
 from integration.lab.namespace import Namespace, start_namespace
 from integration.lab.process import NETAGENT
+from integration.lab.vm.kept import adapt, cable_in, find_shells, is_virtual, plug
+from integration.lab.vm.lab import VmLab
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
 from netagent.cli.output import print_table
@@ -45,9 +47,12 @@ def run_up(given: argparse.Namespace) -> int:
     if name in {lab.name for lab in find_labs()}:
         raise Refused(f"lab {name} is there already: script/lab status, or down, --name {name}")
     try:
-        lab = Lab(
-            name, hosts=given.hosts, mtu_bytes=given.mtu, underlay=given.underlay, is_bound=False
-        )
+        shape = {"hosts": given.hosts, "mtu_bytes": given.mtu, "underlay": given.underlay}
+        if given.backend == "vm":
+            kernels = given.kernels.split(",")
+            lab: Lab = VmLab(name, **shape, kernels=kernels, is_bound=False)
+        else:
+            lab = Lab(name, **shape, is_bound=False)
     except ValueError as error:
         raise Refused(str(error)) from error
     try:
@@ -117,7 +122,13 @@ def run_machine(given: argparse.Namespace) -> int:
     name_machine(lab.directory, given.machine, machine["address"])
     if given.machine not in lab.namespaces():
         mounts = machine_mounts(lab.directory)
-        start_namespace(given.machine, lab.directory, mounts=mounts, is_bound=False)
+        made = start_namespace(given.machine, lab.directory, mounts=mounts, is_bound=False)
+        if is_virtual(lab):
+            cable_in(lab, made, machine["address"])
+    if is_virtual(lab):
+        if not given.no_attach:
+            _attach(lab, given.machine, given.host or machine["host"])
+        return 0
     netns = _link(lab, given.machine)
     if given.no_attach:
         print(f"{given.machine} is {netns} on every host of the lab")
@@ -137,13 +148,17 @@ def run_move(given: argparse.Namespace) -> int:
 def run_shell(given: argparse.Namespace) -> int:
     """Become a shell (or a command) in a namespace."""
     lab = _find(given.name)
-    namespaces = lab.namespaces()
+    namespaces = {**lab.namespaces(), **find_shells(lab)}
     found = [name for name in namespaces if given.place in (name, name.rpartition("/")[2])]
     if len(found) != 1:
         problem = "has several, name one of" if found else f"has no {given.place}; it has"
         raise Refused(f"lab {lab.name} {problem} {', '.join(found or namespaces)}")
     place = found[0]
     words = given.words or ["bash", "--norc"]
+    if place in find_shells(lab):
+        # The guest has netagent, and the default settings are its own.
+        command = find_shells(lab)[place].interactive(given.words)
+        os.execvp(command[0], command)
     command = namespaces[place].command(words)
     environment = {
         **os.environ,
@@ -220,6 +235,11 @@ def _attach(lab: KeptLab, machine: str, host: str) -> None:
         raise Refused(_no_host(lab, host))
     if machine not in lab.namespaces():
         raise Refused(f"lab {lab.name} has no machine {machine}; script/lab machine {machine}")
+    if is_virtual(lab):
+        device = plug(lab, machine, host)
+        _netagent(lab, "attach", machine, "--interface", device, host=host)
+        adapt(lab, machine, host)
+        return
     _netagent(lab, "attach", machine, "--netns", _link(lab, machine), host=host)
 
 

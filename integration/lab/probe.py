@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from integration.lab.namespace import Namespace
+from integration.lab.pace import PACE
 from integration.lab.probe_process import Role, SharedRecord
 from integration.lab.stream import end
 from integration.lab.wait import wait_until
@@ -161,11 +162,12 @@ def probing(
     destination: Probed,
     directory: Path | None = None,
     *,
-    rate: int = 1000,
+    rate: int | None = None,
     port: int = PORT,
 ) -> Iterator[Probe]:
     """Send `rate` packets a second from one machine to another and back, for the block.
 
+    rate: unless given, 1,000, or what the lab's backend has to spare.
     directory: where `probe.log` says what goes wrong inside the machines; the lab's unless given.
     """
     log = (directory or source.namespace.log_dir) / "probe.log"
@@ -173,7 +175,7 @@ def probing(
     try:
         shared = SharedRecord.make(memory, CAPACITY)
         path = f"/proc/{os.getpid()}/fd/{memory}"
-        arguments = (path, destination.address, str(port), str(rate))
+        arguments = (path, destination.address, str(port), str(rate or PACE.probe_rate))
         echo = _start(destination, Role.ECHO, arguments, log)
         sender = None
         try:

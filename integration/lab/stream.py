@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from integration.lab.namespace import CommandError, Namespace, child_of
+from integration.lab.pace import PACE
 from integration.lab.wait import wait_until
 
 PORT = 5201
@@ -102,9 +103,13 @@ def _is_listening(namespace: Namespace) -> bool:
 
 @contextmanager
 def streaming(
-    source: Namespace, destination: Namespace, address: str, rate: str = "50M"
+    source: Namespace, destination: Namespace, address: str, rate: str | None = None
 ) -> Iterator[Stream]:
-    """Stream from one machine to another at `rate` (as iperf3 takes it; 0: all it can)."""
+    """Stream from one machine to another at `rate` (as iperf3 takes it; 0: all it can).
+
+    rate: unless given, 50 Mbit/s, or what the lab's backend has to spare.
+    """
+    rate = rate or PACE.stream_rate
     with serving(destination):
         client = source.start(
             *("iperf3", "--client", address, "--time", "3600", "--bitrate", rate),

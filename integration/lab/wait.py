@@ -6,16 +6,22 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from integration.lab.pace import PACE
+
 T = TypeVar("T")
 
 POLL_S = 0.02
+SLOWEST_S = 240.0
+"""A slow lab gets no more than this, unless the deadline itself is later."""
 
 
 def wait_until(what: str, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
     """Return the first true value of `condition`; AssertionError with the last one in the end.
 
-    An AssertionError that `condition` raises counts as not yet.
+    Slower labs have more time (pace.py). An AssertionError that `condition` raises counts as not
+    yet.
     """
+    timeout_s = max(timeout_s, min(timeout_s * PACE.slowness, SLOWEST_S))
     deadline = time.monotonic() + timeout_s
     while True:
         problem: object

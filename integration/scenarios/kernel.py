@@ -27,7 +27,7 @@ def pinned(host: Host) -> Path:
 @contextlib.contextmanager
 def table(host: Host, layout: Layout[K, V]) -> Iterator[Table[K, V]]:
     """Open one pinned map of a host, for the block."""
-    opened = Table(layout, pinned(host) / layout.name)
+    opened = host.open_table(layout)
     try:
         yield opened
     finally:

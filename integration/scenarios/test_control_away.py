@@ -7,9 +7,20 @@ import signal
 
 from integration.lab.host import Host
 from integration.lab.lab import Lab
+from integration.lab.policies import apply_policy, rule_counters
 from integration.lab.wait import wait_until
-from integration.scenarios.traffic import can_talk, place_of, process_of
+from integration.scenarios.traffic import can_talk, connect, listening, place_of, process_of
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
+
+OPEN_PORT, CLOSED_PORT = 7_101, 7_102
+POLICY = f"""\
+network: shop
+rules:
+  - name: web-to-db
+    from: {{labels: {{app: web}}}}
+    to: {{labels: {{app: db}}}}
+    allow: [tcp/{OPEN_PORT}]
+"""
 
 
 def _codes(host: Host) -> set[str]:
@@ -48,6 +59,27 @@ def test_a_rebooted_host_comes_up_without_control(lab: Lab) -> None:
     wait_until("the condition goes", lambda: not _codes(host))
     new = lab.machine("shop/new", "host-c")
     web.wait_reaches(new)
+
+
+def test_a_rebooted_host_enforces_the_policy_of_its_replica(lab: Lab) -> None:
+    web = lab.machine("shop/web", "host-a", {"app": "web"})
+    db = lab.machine("shop/db", "host-b", {"app": "db"})
+    web.wait_reaches(db)
+    apply_policy(lab, POLICY)
+    host, (client, server) = lab.hosts["host-a"], (place_of(web), place_of(db))
+    in_force = list(host.status().policies)
+
+    _lose_everything_but_the_disk(host)
+    lab.kill_control()
+    host.agent.start()
+
+    wait_until("web has its route again", lambda: "default" in web.run("ip", "-6", "route"))
+    wait_until("web may talk again", lambda: can_talk(client, server, OPEN_PORT))
+    assert list(host.status().policies) == in_force
+    with listening(server, CLOSED_PORT), listening(client, OPEN_PORT):
+        assert connect(client, server, CLOSED_PORT) == "silent"
+        assert connect(server, client, OPEN_PORT) == "silent"
+    assert rule_counters(host)["web-to-db", False].allowed_packets > 0
 
 
 def test_known_machines_attach_without_control(lab: Lab) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from integration.lab.lab import Lab
+from integration.lab.pace import PACE
 from integration.lab.stream import measure_throughput
 from integration.scenarios.traffic import (
     can_talk,
@@ -69,5 +70,7 @@ def test_tcp_crosses_the_mesh_in_large_segments(shared: Lab) -> None:
     after = {c.verdict: c for c in host.status().counters}["pass_to_mesh"]
     mean_bytes = (after.bytes - before.bytes) / (after.packets - before.packets)
     print(f"{done['mbit_per_s']:.0f} Mbit/s, {mean_bytes:.0f} bytes a packet at from_machine")
-    assert done["mbit_per_s"] > 100
-    assert mean_bytes > 2 * host.status().mtu_bytes
+    assert done["mbit_per_s"] > 100 / PACE.slowness
+    # A slow sender is seldom ahead of what carries its segments: few wait for each other.
+    merged = 2 if PACE.slowness == 1 else 1.2
+    assert mean_bytes > merged * host.status().mtu_bytes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import signal
 import time
@@ -43,6 +44,7 @@ from netagent.dataplane.wireguard import Mesh, PeerStatus, ensure_private_key
 from netagent.model.errors import DataplaneError
 from netagent.reconcile.held_policies import HeldPolicies
 from netagent.reconcile.policy_audit import PolicyIntent
+from netagent.systemd.notify import find_supervisor
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +135,7 @@ class Agent:
         service = AgentService(
             attacher, self._read_endpoints, self._read_status, self._flows, self._read_counters
         )
+        supervisor = find_supervisor(os.environ)
         await self._intake.restore()
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -142,10 +145,16 @@ class Agent:
                 group.create_task(self._moving.run(), name="moves"),
                 group.create_task(self._watch_flows(), name="flows"),
                 group.create_task(watch_links(self._on_link_event), name="links"),
+                # Alive is an agent whose kernel thread takes work, too.
+                group.create_task(
+                    supervisor.watch(lambda: self._worker.run(read_boottime_ns)), name="watchdog"
+                ),
             ]
             async with serve_local_api(self._config.socket, service):
                 log.info("agent runs host=%s", self._config.name)
+                supervisor.ready()
                 await self._stopping.wait()
+                supervisor.stopping()
                 self._flows.close()
             for task in tasks:
                 task.cancel()

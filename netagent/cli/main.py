@@ -28,6 +28,7 @@ _COMMANDS = {
     "moves": Lazy("netagent.cli.move", "moves", "Moves under way and past."),
     "policy": Lazy("netagent.cli.policy", "policy", "Access policies: who may talk to whom."),
     "flows": Lazy("netagent.cli.flows", "flows", "Drops and new flows on this host, with names."),
+    "systemd": Lazy("netagent.cli.systemd", "systemd", "Units for the daemons."),
     "status": Lazy("netagent.cli.status", "status", "What this host's agent does and sees."),
 }
 

@@ -37,7 +37,7 @@ from netagent.policy.compiler import assign_numbers
 from netagent.policy.entries import CompiledPolicy
 from netagent.policy.language import Policy
 from netagent.policy.references import named_machines
-from netagent.store.contract import Delete, Operation, Put, Unchanged
+from netagent.store.contract import MAX_VALUE_BYTES, Delete, Operation, Put, Unchanged
 
 TEXT_MAX_BYTES = 1 << 20
 
@@ -80,31 +80,39 @@ class PolicyApplier:
         Raises InvalidError (text too large), PolicyError, NotFoundError (network), ConflictError
         (version), ExhaustedError.
         """
+        if order.is_dry_run:
+            return await self._apply(order)
         async with self._turn:
-            size = len(order.request.text.encode())
-            if size > TEXT_MAX_BYTES:
-                raise InvalidError("text", f"{size:,} bytes; control keeps {TEXT_MAX_BYTES:,}")
-            view = await self._writer.feed.catch_up()
-            found = await asyncio.to_thread(review, order.request, self._fleet(view))
-            policy = found.policy
-            find_network(view, "network", policy.network)
-            before = self._tables.in_force(policy.network)
-            _check_version(order, before)
-            record = PolicyRecord(
-                network=policy.network,
-                version=before.version + 1,
-                text=order.request.text,
-                numbers=assign_numbers(policy, before.numbers),
-                applied_at_s=round(time.time(), 3),
-                rolled_back_to=order.rolled_back_to,
-            )
-            if order.request.text == before.text:
-                unchanged = before.record or replace(record, version=0)
-                return Applied(unchanged, found, False, view.revision)
-            if order.is_dry_run:
-                await self._compile_ahead(view, policy, record, is_dry_run=True)
-                return Applied(record, found, False, view.revision)
-            return await self._bring_into_force(record, found, before)
+            return await self._apply(order)
+
+    async def _apply(self, order: Order) -> Applied:
+        text = order.request.text
+        size = len(text.encode())
+        if size > TEXT_MAX_BYTES:
+            raise InvalidError("text", f"{size:,} bytes; control keeps {TEXT_MAX_BYTES:,}")
+        view = await self._writer.feed.catch_up()
+        found = await asyncio.to_thread(review, order.request, self._fleet(view))
+        policy = found.policy
+        find_network(view, "network", policy.network)
+        before = self._tables.in_force(policy.network)
+        _check_version(order, before)
+        record = PolicyRecord(
+            network=policy.network,
+            version=before.version + 1,
+            text=text,
+            numbers=assign_numbers(policy, before.numbers),
+            applied_at_s=round(time.time(), 3),
+            rolled_back_to=order.rolled_back_to,
+        )
+        if len(encode_policy(record)) > MAX_VALUE_BYTES:
+            raise InvalidError("text", f"{size:,} bytes that cannot be compressed; say it shorter")
+        if text == before.text:
+            unchanged = before.record or replace(record, version=0)
+            return Applied(unchanged, found, False, view.revision)
+        if order.is_dry_run:
+            await self._compile_ahead(view, policy, record, is_dry_run=True)
+            return Applied(record, found, False, view.revision)
+        return await self._bring_into_force(record, found, before)
 
     async def _bring_into_force(
         self, record: PolicyRecord, found: Review, before: InForce

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
@@ -50,6 +52,7 @@ from netagent.model.addresses import Fleet, random_prefix
 from netagent.model.errors import ConfigError, UnavailableError
 from netagent.store.contract import Put, Store, Unchanged
 from netagent.store.sqlite import SqliteStore
+from netagent.systemd.notify import find_supervisor
 
 STOP_GRACE_S = 2.0
 
@@ -93,12 +96,26 @@ async def run_control(config: ControlConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with serve_control(config):
+        supervisor = find_supervisor(os.environ)
+        async with serve_control(config), asyncio.TaskGroup() as tasks:
+            # What was loaded mostly stays. Walked by every full collection, a large fleet would
+            # hold up moves each time that a policy is compiled.
+            gc.collect()
+            gc.freeze()
+            watchdog = tasks.create_task(supervisor.watch(_turn_of_the_loop), name="watchdog")
+            supervisor.ready()
             await stop.wait()
+            supervisor.stopping()
+            watchdog.cancel()
             log_event(logging.INFO, "control stopping")
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+async def _turn_of_the_loop() -> None:
+    """Return when the event loop has come round."""
+    await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ PYTHON=$VENV/bin/python
 PACKAGES="python3-venv clang clang-format libbpf-dev libbpf1 bpftool wireguard-tools iproute2 iperf3 \
 tcpdump iputils-ping procps util-linux ethtool"
 
+VM_PACKAGES="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static cpio openssh-client"
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
@@ -66,6 +68,19 @@ setup_packages() {
     missing+=(wireguard-go)
   fi
   apt_install "${missing[@]}"
+}
+
+# What the lab of virtual machines needs besides; its image is built when it is first used.
+setup_vm_packages() {
+  local missing=() package
+  for package in $VM_PACKAGES; do is_installed "$package" || missing+=("$package"); done
+  [ ${#missing[@]} = 0 ] && return
+  need_root
+  say "installing Debian packages: ${missing[*]}"
+  LOG=$(mktemp)
+  update_package_lists
+  apt_install "${missing[@]}"
+  rm -f "$LOG"
 }
 
 # Everything that the virtual environment and what is generated depend on.

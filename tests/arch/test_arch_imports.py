@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "netagent"
 UPWARDS = "arrows point down the list only: whoever is below can be used and tested without it"
 PURE = "a pure package is handed time, randomness and other's data as values, so that tests can"
 
-EDGES = ("agent", "cli", "control", "dataplane", "settings", "store")
+EDGES = ("agent", "cli", "control", "dataplane", "settings", "store", "systemd")
 
 BANS = {
     "agent": [
@@ -39,6 +39,10 @@ BANS = {
     "settings": [
         *((name, "the loader is generic: it is handed the class") for name in ("agent", "control")),
         *((name, "settings are plain values") for name in ("api", "cli", "dataplane", "store")),
+    ],
+    "systemd": [
+        (name, "units and notifications know nothing of what the daemons do")
+        for name in ("agent", "api", "cli", "control", "dataplane", "settings", "store")
     ],
     "api": [(name, UPWARDS) for name in EDGES],
     "reconcile": [(name, PURE) for name in (*EDGES, "api")],

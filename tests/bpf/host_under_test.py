@@ -63,7 +63,7 @@ class HostUnderTest:
         self.constants = constants
         self.datapath = Datapath.open(pin_dir)
         self.datapath.load(constants)
-        self._networks = Table(POLICY_NETWORK, pin_dir / "policy_network")
+        self.networks = Table(POLICY_NETWORK, pin_dir / "policy_network")
         self._state = PinnedArray(pin_dir / "policy_state", _STATE_BYTES)
         self._bucket = PinnedProcessorArray(pin_dir / "event_bucket", _BUCKET_BYTES)
         self._counters = PinnedProcessorArray(pin_dir / "counters", _COUNTER_BYTES)
@@ -121,9 +121,9 @@ class HostUnderTest:
         """Make what is in force be so from the first generation on: worlds choose their own."""
         rows = {
             network: PolicyNetworkRow(0, row.new, row.new)
-            for network, row in self._networks.items().items()
+            for network, row in self.networks.items().items()
         }
-        self._networks.update(rows)
+        self.networks.update(rows)
 
     def set_generation(self, generation: int) -> None:
         self._state.write(0, pack_state(generation))
@@ -201,7 +201,7 @@ class HostUnderTest:
         }
 
     def close(self) -> None:
-        arrays = self._networks, self._state, self._bucket, self._counters, self._rule_counters
+        arrays = self.networks, self._state, self._bucket, self._counters, self._rule_counters
         for opened in (*arrays, self.datapath):
             opened.close()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conversation import Conversation, tcp, tcp_back, udp, udp_back
-from example_packets import ASH_ID, DATABASE_HERE, MOVED_AWAY, NEIGHBOUR
+from example_packets import ASH_ID, DATABASE_HERE, MOVED_AWAY, NEIGHBOUR, ip, sent_by
 from fleet_of_three import ASH, BIRCH, BLUE_WEB, OUTSIDE, RED_DATABASE, RED_WEB, located
 from host_under_test import HostUnderTest
 from oracle.world import Side, Tally
@@ -16,13 +18,16 @@ from policy_books import (
     RED_LAST,
     STRICT_BLUE,
     STRICT_RED,
+    Policies,
     enforced,
 )
+from scapy.layers.inet import UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6Unknown
 from scapy.layers.sctp import SCTP
 
 from netagent.dataplane.abi import Verdict
 from netagent.dataplane.abi_flows import FlowFlag, FlowRow
+from netagent.dataplane.abi_policy import GENERATIONS, PolicyNetworkRow
 
 pytestmark = pytest.mark.root
 
@@ -357,3 +362,36 @@ def test_a_flow_that_came_in_for_a_machine_that_moved_away(strict: Conversation)
     """Forwarding asks nobody: the host where the machine is does."""
     assert strict.receive(RED_DATABASE, MOVED_AWAY, tcp(22)) == V.PASS_FORWARDED
     assert not strict.flows
+
+
+@pytest.mark.parametrize("before", [40, 0xFFFFFFFF], ids=["40", "the last before they wrap"])
+def test_a_revision_comes_into_force_with_its_generation_for_all_flows_at_once(
+    hosts: dict[str, HostUnderTest], before: int
+) -> None:
+    """It is there already: the one write that counts is that of the generation."""
+    host = hosts[ASH]
+    after = (before + 1) % GENERATIONS
+    old, new = (_rows_of(host, policies) for policies in (BOOKS["strict"], WITHOUT_UDP))
+    host.fill(replace(Conversation(host, WITHOUT_UDP).world, generation=before))
+    host.networks.update(
+        {number: PolicyNetworkRow(after, old[number].new, row.new) for number, row in new.items()}
+    )
+    known, fresh = (
+        sent_by(RED_WEB, ip(RED_WEB, DATABASE_HERE) / UDP(sport=port, dport=4000))
+        for port in (1, 2)
+    )
+    try:
+        assert set(host.run("from_machine", known).counted) == {LOCAL}
+        assert set(host.run("from_machine", known).counted) == {LOCAL}
+
+        host.set_generation(after)
+
+        assert set(host.run("from_machine", known).counted) == {DENIED}
+        assert set(host.run("from_machine", fresh).counted) == {DENIED}
+    finally:
+        host.networks.update(new)
+
+
+def _rows_of(host: HostUnderTest, policies: Policies) -> dict[int, PolicyNetworkRow]:
+    host.enforce(policies)
+    return host.networks.items()

@@ -250,6 +250,14 @@ def test_an_error_that_quotes_no_known_flow_is_judged_like_any_packet(
     assert strict.send(DATABASE_HERE, RED_WEB, error) == LOCAL
 
 
+def test_padding_belongs_to_no_quote(strict: Conversation) -> None:
+    strict.send(RED_WEB, DATABASE_HERE, udp(4000))
+    error = ICMPv6DestUnreach() / Raw(bytes(quote(RED_WEB, DATABASE_HERE, udp(4000)))[:48])
+
+    assert strict.send(DATABASE_HERE, RED_WEB, error, plen=8 + 47) == V.DROP_DENIED_EGRESS
+    assert strict.send(DATABASE_HERE, RED_WEB, error) == LOCAL
+
+
 def test_an_error_about_a_packet_to_one_that_has_no_location_is_judged_by_itself(
     strict: Conversation,
 ) -> None:

@@ -27,7 +27,7 @@ from netagent.control.records import (
     make_host,
 )
 from netagent.model.addresses import Fleet, make_id, random_prefix
-from netagent.model.fleet import Endpoint, Identity, Machine, Move, MovePhase, Network
+from netagent.model.fleet import Endpoint, Identity, Machine, Move, MovePhase, MoveTrigger, Network
 
 FLEET = Fleet("f", random_prefix())
 
@@ -47,6 +47,37 @@ def test_moves(phase: MovePhase) -> None:
     record = MoveRecord(move, ("h1", "h3"), ("h4",))
 
     assert decode_move("m1", encode_move(record)) == record
+
+
+def test_moves_with_everything() -> None:
+    move = Move(
+        *("m1", "n/m", make_id(1, 2, 3), "h1", "h2", 7, MovePhase.ABORTED),
+        trigger=MoveTrigger.LIFE,
+        is_forced=True,
+    )
+    record = MoveRecord(
+        move,
+        is_called=True,
+        ready_bound_s=5.5,
+        carried=9,
+        warnings=("late",),
+        reason="no room",
+    )
+
+    assert decode_move("m1", encode_move(record)) == record
+
+
+def test_records_of_the_first_release_mean_what_they_did() -> None:
+    move = (
+        b'{"machine":"n/m","id":5,"source":"h1","destination":"h2","epoch":7,"phase":"preparing",'
+        b'"prepare_lagging":[],"settle_lagging":[]}'
+    )
+    machine = b'{"id":5,"identity":9,"labels":{},"host":"h1","epoch":7,"move":null}'
+
+    held = decode_move("m1", move)
+    assert (held.move.trigger, held.move.is_forced) == (MoveTrigger.AT_ONCE, False)
+    assert (held.is_called, held.carried, held.reason) == (False, None, "")
+    assert decode_machine("n/m", machine).last_epoch == 7
 
 
 def test_fleets_hosts_and_networks() -> None:

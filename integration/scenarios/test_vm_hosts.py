@@ -1,0 +1,147 @@
+"""Hosts with kernels of their own, under systemd: they crash, hang, boot anew and are upgraded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from integration.lab.probe import probing
+from integration.lab.stream import streaming
+from integration.lab.vm.host import GuestHost
+from integration.lab.vm.lab import VmLab
+from integration.lab.vm.wheel import build_wheel, install_wheel, rename_wheel
+from integration.lab.wait import wait_until
+from integration.scenarios.traffic import pings, place_of
+
+SHORT_WATCHDOG = """
+mkdir -p /run/systemd/system/netagent-agent.service.d
+printf '[Service]\\nWatchdogSec=6\\n' >/run/systemd/system/netagent-agent.service.d/lab.conf
+systemctl daemon-reload
+systemctl restart netagent-agent.service
+"""
+USUAL_WATCHDOG = """
+rm -r /run/systemd/system/netagent-agent.service.d
+systemctl daemon-reload
+systemctl restart netagent-agent.service
+"""
+
+
+def test_hosts_use_the_wireguard_of_their_kernel(vm_lab: VmLab) -> None:
+    for host in vm_lab.hosts.values():
+        assert host.status().wireguard == "kernel"
+        assert host.run("uname", "-r").startswith(host.vm.shape.kernel)
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["shut-down", "reset-button"])
+def test_a_host_that_boots_anew_has_its_machines(vm_lab: VmLab, hard: bool) -> None:
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = vm_lab.hosts["host-a"]
+    locator = host.status().locator
+
+    host.reboot(hard=hard)
+    host.wait_in_step()
+
+    web.wait_reaches(db, timeout_s=60)
+    db.wait_reaches(web)
+    assert host.status().locator == locator
+    assert [each.machine for each in host.status().endpoints] == ["shop/web"]
+    wait_until("no condition is left", lambda: not host.status().conditions, timeout_s=60)
+
+
+def test_a_host_that_boots_anew_without_control_has_its_machines(vm_lab: VmLab) -> None:
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = vm_lab.hosts["host-a"]
+
+    vm_lab.kill_control()
+    host.reboot()
+
+    web.wait_reaches(db, timeout_s=120)
+    db.wait_reaches(web)
+    codes = {condition.code for condition in host.status().conditions}
+    assert codes == {"control_unreachable"}
+    vm_lab.start_control()
+    host.wait_in_step()
+
+
+def test_systemd_starts_an_agent_that_was_killed_and_no_packet_is_lost(vm_lab: VmLab) -> None:
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = vm_lab.hosts["host-a"]
+    before = host.agent.pid
+
+    with probing(place_of(web), place_of(db), vm_lab.directory) as probe:
+        host.agent.crash()
+        wait_until("another runs", lambda: host.agent.pid not in (0, before), timeout_s=60)
+        host.wait_in_step()
+        record = probe.stop()
+
+    assert record.whole().lost == 0
+    assert (host.status().kernel_writes, host.status().drift_mended) == (0, 0)
+
+
+def test_systemd_replaces_an_agent_that_hangs(vm_lab: VmLab) -> None:
+    host = vm_lab.hosts["host-a"]
+    host.namespace.script(SHORT_WATCHDOG, timeout_s=120)
+    try:
+        host.wait_in_step()
+        before = host.agent.pid
+
+        host.agent.pause()
+
+        wait_until("another runs", lambda: host.agent.pid not in (0, before), timeout_s=120)
+        host.wait_in_step()
+        assert "Watchdog timeout" in host.agent.log.read_text()
+    finally:
+        host.namespace.script(USUAL_WATCHDOG, timeout_s=120)
+    host.wait_in_step()
+
+
+def test_a_release_is_rolled_out_host_by_host_under_traffic(vm_lab: VmLab, tmp_path: Path) -> None:
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    release = rename_wheel(build_wheel(), "99.1", tmp_path)
+
+    with (
+        probing(place_of(web), place_of(db), vm_lab.directory) as probe,
+        streaming(web.namespace, db.namespace, db.address) as stream,
+    ):
+        connection = stream.connection()
+        for name in ("host-a", "host-b"):
+            _upgrade(vm_lab.hosts[name], release)
+            assert vm_lab.hosts[name].status().version == "99.1"
+            assert stream.is_alive_after(connection), f"the connection broke with {name}"
+        record = probe.stop()
+
+    assert vm_lab.hosts["host-c"].status().version != "99.1"
+    assert pings(place_of(web), db.address)
+    assert record.whole().lost == 0
+    for name in ("host-a", "host-b"):
+        _upgrade(vm_lab.hosts[name], build_wheel())
+
+
+def _upgrade(host: GuestHost, wheel: tuple[str, bytes]) -> None:
+    install_wheel(host.namespace, wheel)
+    host.run("systemctl", "restart", host.agent.unit)
+    host.wait_in_step()
+
+
+def test_units_leave_daemons_little_to_do_harm_with(vm_lab: VmLab) -> None:
+    """systemd's own figure: 0 is a cage, 10 is a root shell."""
+    analyze = ("systemd-analyze", "security", "--no-pager")
+    levels = {}
+    for shell, unit in (
+        (vm_lab.hosts["host-a"].namespace, "netagent-agent.service"),
+        (vm_lab.control_shell, "netagent-control.service"),
+    ):
+        said = shell.run(*analyze, unit, check=False).stdout
+        found = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+        assert found is not None, said
+        levels[unit] = float(found[1])
+
+    print(levels)
+    assert levels["netagent-control.service"] < 3
+    assert levels["netagent-agent.service"] < 6

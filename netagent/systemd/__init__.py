@@ -1,0 +1,1 @@
+"""What systemd and the daemons tell each other: units to install, and notifications."""
