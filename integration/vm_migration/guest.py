@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ class Guest:
 
     def start(self, place: str, namespace: Namespace, *, is_awaited: bool) -> None:
         """Start a QEMU on a tap that is there. is_awaited: one that the guest will migrate to."""
-        socket = self.qmp(place)
-        socket.unlink(missing_ok=True)
+        socket_path = self.qmp(place)
+        socket_path.unlink(missing_ok=True)
         process = namespace.start(
             "qemu-system-x86_64",
             *("-nodefaults", "-no-user-config", "-machine", "pc", "-display", "none"),
@@ -156,12 +157,12 @@ class Guest:
             *("-device", f"virtio-net-pci,netdev=card,mac={self._mac},romfile="),
             *("-chardev", f"file,id=console,path={self.log},append=on"),
             *("-serial", "chardev:console"),
-            *("-qmp", f"unix:{socket},server=on,wait=off"),
+            *("-qmp", f"unix:{socket_path},server=on,wait=off"),
             *(("-incoming", "defer") if is_awaited else ()),
             log=f"qemu-{place}.log",
         )
         self._running[place] = process
-        wait_until(f"QEMU at {place} listens", socket.exists, timeout_s=30)
+        wait_until(f"QEMU at {place} listens", lambda: _listens(socket_path), timeout_s=30)
         if not is_awaited:
             wait_until("the guest is up", self._is_up, timeout_s=120)
 
@@ -173,6 +174,12 @@ class Guest:
 
     def _is_up(self) -> bool:
         return self.log.exists() and "guest is up" in self.log.read_text(errors="replace")
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody accepts connections there: a socket is in its place before."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def missing_tools() -> list[str]:
