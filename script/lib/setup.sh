@@ -71,9 +71,10 @@ setup_packages() {
 }
 
 # What the lab of virtual machines needs besides; its image is built when it is first used.
-setup_vm_packages() {
+# setup_extra_packages PACKAGE…: what not every run needs.
+setup_extra_packages() {
   local missing=() package
-  for package in $VM_PACKAGES; do is_installed "$package" || missing+=("$package"); done
+  for package in "$@"; do is_installed "$package" || missing+=("$package"); done
   [ ${#missing[@]} = 0 ] && return
   need_root
   say "installing Debian packages: ${missing[*]}"
