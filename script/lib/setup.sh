@@ -8,6 +8,7 @@ PYTHON=$VENV/bin/python
 PACKAGES="python3-venv clang clang-format libbpf-dev libbpf1 bpftool wireguard-tools iproute2 iperf3 \
 tcpdump iputils-ping procps util-linux ethtool"
 
+# For the lab of virtual machines; its image is built when it is first used.
 VM_PACKAGES="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static cpio openssh-client"
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
@@ -70,7 +71,6 @@ setup_packages() {
   apt_install "${missing[@]}"
 }
 
-# What the lab of virtual machines needs besides; its image is built when it is first used.
 # setup_extra_packages PACKAGE…: what not every run needs.
 setup_extra_packages() {
   local missing=() package
