@@ -28,13 +28,14 @@ def own_namespaces() -> Iterator[None]:
     before = {
         kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
     }
+    threads = _threads()
     _check(_libc.unshare(_CLONE_NEWNET | _CLONE_NEWNS))
     try:
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         yield
     finally:
-        _wait_alone()
+        _wait_gone(threads)
         for kind, fd in before.items():
             _check(_libc.setns(fd, kinds[kind]))
             os.close(fd)
@@ -45,10 +46,14 @@ def own_namespaces() -> Iterator[None]:
         os.chdir(directory)
 
 
-def _wait_alone(timeout_s: float = 10.0) -> None:
-    """Wait until threads that have been joined are gone: only one alone may change its mounts."""
+def _threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
+
+
+def _wait_gone(known: set[str], timeout_s: float = 10.0) -> None:
+    """Wait until threads that were begun and joined since are gone: they share our mounts."""
     deadline = time.monotonic() + timeout_s
-    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+    while _threads() - known and time.monotonic() < deadline:
         os.sched_yield()
 
 
