@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 
-import pytest
-
 from integration.lab.lab import Lab
 from integration.lab.probe import probing
 from integration.lab.process import NETAGENT
@@ -28,9 +26,6 @@ def _drain(lab: Lab, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.xfail(
-    strict=False, reason="issue 4: a drain lost 25 round trips once; not understood yet"
-)
 def test_a_drained_host_has_no_machines_and_nobody_noticed(lab: Lab) -> None:
     peer = lab.machine("shop/peer", "host-c")
     machines = [lab.machine(f"shop/m{number}", "host-a") for number in range(MACHINES)]

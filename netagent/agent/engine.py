@@ -256,14 +256,20 @@ class Engine:
         return tuple(retired)
 
     def find_taken(self) -> dict[StableId, TakenMachine]:
-        """Return the machines that were taken away and are still attached here."""
+        """Return the machines that were taken away and are still attached here.
+
+        One whose way out leads through another host's interface by now has moved there as any
+        other: nothing of it is left here.
+        """
         own = self._require_own().host.locator
         found = {}
         for stable_id, taking in self.taken.items():
             # This host may hear no more of a network that has no machine here.
             location = self.view.location(stable_id)
             machine = self.interfaces.attached.get(stable_id)
-            if machine is not None and (location is None or location.locator != own):
+            if machine is None or (location is not None and location.locator == own):
+                continue
+            if machine.netns is None or self.interfaces.is_way_out(stable_id):
                 found[stable_id] = TakenMachine(machine, taking)
         self.taken = {stable_id: one.taking for stable_id, one in found.items()}
         return found

@@ -32,6 +32,7 @@ class Session:
     """One agent's stream. `ended` is set with the reason when it has to end.
 
     is_reporting: the agent sends MoveReports. questions: asked and not yet sent.
+    leading, waiting: head starts in which the host is ahead, or has to wait.
     """
 
     def __init__(self, host: str, policies: PolicyTables, *, is_reporting: bool = False) -> None:
@@ -39,9 +40,20 @@ class Session:
         self.outbox = Outbox(host, policies)
         self.wake = asyncio.Event()
         self.questions: deque[pb.Question] = deque()
+        self.leading: set[HeadStart] = set()
+        self.waiting: set[HeadStart] = set()
         self._asked: dict[int, asyncio.Future[types_pb2.Opinion]] = {}
         self._numbers = count(1)
         self.ended: asyncio.Future[NetagentError] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a batch can and should go out now.
+
+        A host that is ahead in one head start does not wait in another: two moves in opposite
+        directions would hold each other up.
+        """
+        return self.outbox.is_due and (bool(self.leading) or not self.waiting)
 
     def end(self, reason: NetagentError) -> None:
         """Ask the stream to end."""
@@ -90,14 +102,23 @@ class HeadStart:
     """Lets the destinations of a commit take it before the other hosts are told.
 
     The machine can then speak from its new place before it is fenced at the old one, and nothing
-    that it sends is lost in between. Only a head start: whoever has other news goes on anyway.
+    that it sends is lost in between. The sources wait whatever else they are to be told: in a drain
+    of many machines there is always something. Others are told with their next news.
     """
 
-    def __init__(self, revision: int, first: set[Session], rest: set[Session]) -> None:
+    def __init__(
+        self, revision: int, first: set[Session], rest: set[Session], sources: set[Session]
+    ) -> None:
         self.is_over = False
         self._revision = revision
+        self._first = first
         self._waiting = set(first)
         self._rest = rest
+        self._sources = sources
+        for session in first:
+            session.leading.add(self)
+        for session in sources:
+            session.waiting.add(self)
         self._timer = asyncio.get_running_loop().call_later(HEAD_START_S, self._end)
 
     def confirmed(self, session: Session) -> None:
@@ -110,6 +131,10 @@ class HeadStart:
     def _end(self) -> None:
         self._timer.cancel()
         self.is_over = True
+        for session in self._first:
+            session.leading.discard(self)
+        for session in self._sources:
+            session.waiting.discard(self)
         for session in self._rest:
             session.wake.set()
 
@@ -129,6 +154,7 @@ class SyncHub:
         self._sessions: dict[str, Session] = {}
         self._touched: set[Session] = set()
         self._destinations: set[str] = set()
+        self._sources: set[str] = set()
         self._head_starts: list[HeadStart] = []
         self.on_progress: list[Callable[[str], None]] = []
         self.on_rejected: list[Callable[[str, int, str], None]] = []
@@ -245,6 +271,7 @@ class SyncHub:
         stored = self._view.moves.get(move_id)
         if stored is not None and stored.value.move.phase is MovePhase.COMMITTED:
             self._destinations.add(stored.value.move.destination)
+            self._sources.add(stored.value.move.source)
 
     def revision_reached(self, revision: int) -> None:
         """See Listener: only now, so that no batch holds half of a revision."""
@@ -253,9 +280,11 @@ class SyncHub:
         for session in first or rest:
             session.wake.set()
         if first and rest:
-            self._head_starts.append(HeadStart(revision, first, rest))
+            sources = {s for s in rest if s.outbox.host in self._sources}
+            self._head_starts.append(HeadStart(revision, first, rest, sources))
         self._touched = set()
         self._destinations = set()
+        self._sources = set()
 
     def _progress(self, host: str) -> None:
         for tell in self.on_progress:

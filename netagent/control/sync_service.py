@@ -105,7 +105,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             session.wake.clear()
             while session.questions:
                 await context.write(pb.SyncResponse(question=session.questions.popleft()))
-            if session.outbox.is_due:
+            if session.is_due:
                 for update in self._batches.make(session.outbox.take(self._feed.view)):
                     await context.write(pb.SyncResponse(update=update))
 

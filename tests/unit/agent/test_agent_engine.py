@@ -174,7 +174,6 @@ def test_source_lets_go_once_the_machine_is_taken_over(rig: Rig) -> None:
 def test_a_machine_that_was_taken_stays_fenced_until_somebody_detaches_it(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
     machine = rig.attach()
-    rig.state.active[Path("/run/netns/web")] = "somebody else's"
     engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
 
     assert engine.retire() == ()
@@ -188,6 +187,17 @@ def test_a_machine_that_was_taken_stays_fenced_until_somebody_detaches_it(rig: R
     engine.detach(WEB)
 
     assert engine.find_taken() == {}
+
+
+def test_a_machine_that_moved_while_this_host_was_away_is_let_go(rig: Rig) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    rig.attach()
+    rig.state.active[Path("/run/netns/web")] = "the destination's"
+
+    engine.take_batch(located({WEB: at(H2, 2)}, revision=2))
+
+    assert engine.find_taken() == {}
+    assert engine.retire() == (WEB,)
 
 
 def test_a_machine_that_was_taken_and_came_back_is_as_it_was(rig: Rig) -> None:
