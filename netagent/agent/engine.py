@@ -242,13 +242,15 @@ class Engine:
         back, and has nothing else.
         """
         own = self._require_own()
+        taken = self.find_taken()
         retired = []
         for stable_id, epoch in sorted(self._departed.items()):
             location, moving = self.view.location(stable_id), self.view.transition(stable_id)
             is_here = location is not None and location.locator == own.host.locator
             returns = moving is not None and moving.epoch > epoch
-            if not is_here and not returns and stable_id not in self.find_taken():
-                if location is not None and self.interfaces.is_way_out(stable_id):
+            if not is_here and not returns:
+                is_kept = location is not None and self.interfaces.is_way_out(stable_id)
+                if is_kept or stable_id in taken:
                     continue
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
@@ -365,7 +367,9 @@ class Engine:
     def _lead_route(self, stable_id: StableId) -> None:
         match self.state(stable_id):
             case EndpointState.LIVE:
-                self._kernel.writes += self.interfaces.activate(stable_id)
+                # The replica may be behind: a machine may have moved while nobody was here.
+                if self._is_whole or not self.interfaces.leads_elsewhere(stable_id):
+                    self._kernel.writes += self.interfaces.activate(stable_id)
             case EndpointState.STAGED:
                 self.interfaces.prepare(stable_id)
             case EndpointState.FENCED:

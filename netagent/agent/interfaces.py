@@ -109,6 +109,13 @@ class Interfaces:
         if machine.netns is not None:
             self._kernel.links.prepare_machine_route(machine.interface, machine.netns)
 
+    def leads_elsewhere(self, stable_id: StableId) -> bool:
+        """Whether another host leads the machine's default route."""
+        machine = self.attached[stable_id]
+        if machine.netns is None:
+            return False
+        return self._kernel.links.leads_elsewhere(machine.interface, machine.netns)
+
     def is_way_out(self, stable_id: StableId) -> bool:
         """Whether no other host has taken the machine's default route over from our interface."""
         machine = self.attached.get(stable_id)

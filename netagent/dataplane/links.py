@@ -23,6 +23,7 @@ from netagent.dataplane.machine_route import MachineRoute
 from netagent.dataplane.machine_side import (
     ALIAS,
     bring_up,
+    leads_elsewhere,
     leads_out,
     name_machine_side,
     set_default_route,
@@ -136,6 +137,16 @@ class Links:
         def ask() -> bool:
             with IPRoute() as inside:
                 return leads_out(inside, ifindex)
+
+        return run_in_netns(netns, ask)
+
+    def leads_elsewhere(self, name: str, netns: Path) -> bool:
+        """Whether another host leads the machine's default route, through its own interface."""
+        ifindex = self._other_end(name)
+
+        def ask() -> bool:
+            with IPRoute() as inside:
+                return leads_elsewhere(inside, ifindex)
 
         return run_in_netns(netns, ask)
 

@@ -85,6 +85,19 @@ def leads_out(inside: IPRoute, ifindex: int) -> bool:
     return any(message.get_attr("RTA_GATEWAY") == gateway for message in messages)
 
 
+def leads_elsewhere(inside: IPRoute, ifindex: int) -> bool:
+    """Whether the way out leads to a gateway of ours, through another interface."""
+    try:
+        messages = list(inside.route("get", family=10, dst=_OFF_LINK))
+    except NetlinkError:
+        return False
+    gateway = str(GATEWAY_ADDRESS)
+    return any(
+        message.get_attr("RTA_GATEWAY") == gateway and message.get_attr("RTA_OIF") != ifindex
+        for message in messages
+    )
+
+
 def set_default_route(inside: IPRoute, ifindex: int) -> bool:
     """Lead the default route through an interface; False when it did so already."""
     if leads_out(inside, ifindex):

@@ -194,6 +194,9 @@ class SimulatedLinks:
     def is_way_out(self, name: str, netns: Path) -> bool:
         return self._state.active.get(netns) == name
 
+    def leads_elsewhere(self, name: str, netns: Path) -> bool:
+        return self._state.active.get(netns, name) != name
+
     def prepare_machine_route(self, name: str, netns: Path) -> None:
         self._state.prepared.add(name)
 

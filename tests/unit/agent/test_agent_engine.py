@@ -200,6 +200,24 @@ def test_a_machine_that_moved_while_this_host_was_away_is_let_go(rig: Rig) -> No
     assert engine.retire() == (WEB,)
 
 
+def test_an_agent_that_starts_takes_no_route_from_another_host_before_control_has_spoken(
+    rig: Rig,
+) -> None:
+    engine = rig.start({WEB: at(H1, 1)})
+    machine = rig.attach()
+    assert machine.netns is not None
+    view, attached = engine.view, dict(engine.interfaces.attached)
+    rig.state.active[machine.netns] = "the destination's"
+    engine = rig.restart()
+    engine.restore(view, attached)
+
+    engine.reconcile()
+
+    assert rig.state.active[machine.netns] == "the destination's"
+    engine.take_batch(located({WEB: at(H1, 1)}, revision=2))
+    assert rig.state.active[machine.netns] == machine.interface
+
+
 def test_a_machine_that_was_taken_and_came_back_is_as_it_was(rig: Rig) -> None:
     engine = rig.start({WEB: at(H1, 1)})
     rig.attach()
