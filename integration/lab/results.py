@@ -1,7 +1,7 @@
-"""What became of each scenario on which backend, as a table for docs/lab-matrix.md.
+"""What became of each scenario on which backend, as a table.
 
 `pytest --lab vm --lab-results FILE` adds its results to a file; `python -m integration.lab.results
-FILE --write docs/lab-matrix.md` makes the table of all that the file holds.
+FILE --write PAGE` makes the table of all that the file holds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 HEAD = """\
 # Scenarios by backend and kernel
 
-Made by `python -m integration.lab.results RESULTS --write docs/lab-matrix.md` from the results of
+Made by `python -m integration.lab.results RESULTS --write PAGE` from the results of
 `script/test --lab vm -- --lab-results RESULTS` and its like; see [lab.md](lab.md). What did not
 run has its reason below.
 
