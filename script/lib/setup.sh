@@ -6,7 +6,7 @@ VENV=$PROJECT/.venv
 PYTHON=$VENV/bin/python
 
 PACKAGES="python3-venv clang clang-format libbpf-dev libbpf1 bpftool wireguard-tools iproute2 iperf3 \
-tcpdump iputils-ping procps util-linux ethtool"
+tcpdump iputils-ping procps util-linux ethtool nftables"
 
 # For the lab of virtual machines; its image is built when it is first used.
 VM_PACKAGES="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static cpio openssh-client"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -335,7 +336,9 @@ async def test_a_namespace_is_one_machines(directory: Path, target: str) -> None
 @contextmanager
 def other_netns() -> Iterator[Path]:
     """A network namespace, named by the process that holds it."""
-    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; read line"]
+    # Root needs no user namespace, and in a chroot there is none to be had.
+    as_root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = ["unshare", *as_root, "--net", "sh", "-c", "echo; read line"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdin is not None
