@@ -23,6 +23,9 @@ from integration.scenarios.traffic import Place, inside
 from integration.vm_migration.guest import ECHO_PORT, SINK_PORT
 
 INTERVAL_S = 0.001
+UNDECIDED = 50
+"""So many pings at most may still be on their way when ping is ended: they count as neither."""
+
 _ANSWER = re.compile(r"^\[(\d+\.\d+)\].*icmp_seq=(\d+).* time=([\d.]+) ms", re.MULTILINE)
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 SEQUENCES = 1 << 16
@@ -80,6 +83,8 @@ def read_answers(log: Path) -> Answers:
         before = int(number)
         sent_s[turn * SEQUENCES + before] = float(at) - float(lasted_ms) / 1e3
     count = int(_SENT.findall(text)[-1])
+    if count - max(sent_s) <= UNDECIDED:
+        count = max(sent_s)
     lost, last_s = [], min(sent_s.values())
     for number in range(1, count + 1):
         last_s = sent_s.get(number, last_s)
