@@ -22,6 +22,7 @@ from netagent.model.addresses import (
 from netagent.model.errors import InvalidError
 from netagent.model.fleet import (
     Endpoint,
+    FloatingAddress,
     Host,
     Identity,
     Machine,
@@ -158,6 +159,21 @@ def machine_from_message(fleet: Fleet, message: types_pb2.Machine) -> Machine:
         labels=check_labels(message.labels),
         host=check_name("machine.host", message.host) if message.host else None,
         epoch=message.epoch,
+    )
+
+
+def address_to_message(
+    fleet: Fleet, address: FloatingAddress, *, host: str = "", etag: str = ""
+) -> types_pb2.FloatingAddress:
+    """Return a floating address as a message. host: where its holder is."""
+    return types_pb2.FloatingAddress(
+        network=address.network,
+        name=address.name,
+        address=str(stable_address(fleet, address.stable_id)),
+        holder=address.holder_path or "",
+        host=host,
+        epoch=address.epoch,
+        etag=etag,
     )
 
 

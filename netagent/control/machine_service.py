@@ -13,6 +13,7 @@ from netagent.api.control.v1 import machine_service_pb2_grpc
 from netagent.api.convert import machine_to_message
 from netagent.api.types.v1 import types_pb2
 from netagent.control import keys
+from netagent.control.address_plans import release_all
 from netagent.control.allocation import DEFAULT_REGION, allocate_identity, allocate_machine
 from netagent.control.paging import (
     check_etag,
@@ -125,13 +126,13 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
                     f"machine: {path} is on move {old.value.move_id}; wait until that has settled"
                 )
             machine = old.value.machine
-            operations: list[Operation] = [
-                Delete(keys.machine_key(path)),
-                Delete(keys.id_key(machine.stable_id)),
-            ]
+            compares, operations = release_all(view, path)
+            compares.append(Unchanged(keys.machine_key(path), old.revision))
+            operations.append(Delete(keys.machine_key(path)))
+            operations.append(Delete(keys.id_key(machine.stable_id)))
             if machine.host is not None:
                 operations.append(Delete(keys.at_key(machine.host, path)))
-            return Plan((Unchanged(keys.machine_key(path), old.revision),), tuple(operations))
+            return Plan(tuple(compares), tuple(operations))
 
         await self._writer.write(plan)
         return pb.DeleteMachineResponse()
@@ -158,6 +159,8 @@ def _plan_creation(
     host = find_host(view, "host", host_name) if host_name is not None else None
     if path in view.machines:
         raise ExistsError(f"name: machine {path} exists already")
+    if path in view.addresses:
+        raise ExistsError(f"name: {path} is a floating address; choose another name")
     region = host.value.region if host is not None else DEFAULT_REGION
     number = allocate_machine(view, network.value.number, region)
     own_name = name if is_named else None
@@ -177,6 +180,7 @@ def _plan_creation(
         *identity.compares,
         Unchanged(keys.network_key(network_name), network.revision),
         Unchanged(keys.machine_key(path), 0),
+        Unchanged(keys.address_key(path), 0),
         Unchanged(keys.id_key(stable_id), 0),
     ]
     operations: list[Operation] = [
