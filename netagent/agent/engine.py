@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
@@ -33,9 +34,16 @@ from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
+from netagent.reconcile.handover import holders_after
 from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.moving import Taking, find_taken
-from netagent.reconcile.operations import EndpointBinding, Operation, order
+from netagent.reconcile.operations import (
+    EndpointBinding,
+    Operation,
+    RemoveEndpoints,
+    SetEndpoints,
+    order,
+)
 from netagent.reconcile.plan import (
     ObservedTables,
     Tables,
@@ -111,9 +119,14 @@ class Engine:
         trouble = dict(self.interfaces.trouble)
         delta = plan_delta(self.view, batch)
         attached = set(self.interfaces.attached)
-        check_capacity(self.view, delta, len(attached) + 1, self._kernel.capacities())
+        holders = holders_after(self.view, delta).values()
+        endpoint_count = len(attached) + 1 + sum(holder in attached for holder in holders)
+        check_capacity(self.view, delta, endpoint_count, self._kernel.capacities())
         self._check_policies(delta)
-        operations = plan_changes(self.view, delta, own.host.name, own.host.locator, attached)
+        operations = plan_changes(
+            *(self.view, delta, own.host.name, own.host.locator, attached),
+            self._observe_holders(delta, attached),
+        )
         departed = find_departed(self.view, delta, own.host.locator, attached)
         self.taken |= find_taken(self.view, delta, own.host.locator, attached, was_away=was_away)
         self.view.apply(delta)
@@ -203,6 +216,7 @@ class Engine:
         self._departed.pop(machine.stable_id, None)
         address = stable_address(own.fleet, machine.stable_id)
         binding = self.interfaces.attach(machine, address, self._mtu_bytes)
+        self._bind_held(machine.stable_id, binding)
         self._lead_route(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
 
@@ -217,6 +231,7 @@ class Engine:
 
     def abandon(self, machine: AttachedMachine) -> None:
         """Leave nothing of an attachment that failed half-way."""
+        self._free_held(machine.stable_id)
         self.interfaces.clear(machine, give_back=True)
 
     @property
@@ -232,6 +247,7 @@ class Engine:
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""
         self._departed.pop(stable_id, None)
+        self._free_held(stable_id)
         self.interfaces.detach(stable_id, give_back=True)
 
     def retire(self) -> tuple[StableId, ...]:
@@ -252,6 +268,7 @@ class Engine:
                 is_kept = location is not None and self.interfaces.is_way_out(stable_id)
                 if is_kept or stable_id in taken:
                     continue
+                self._free_held(stable_id)
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
             del self._departed[stable_id]
@@ -317,7 +334,7 @@ class Engine:
             maps={
                 "location": (self.view.count_locations(), capacities.locations),
                 "transition": (self.view.count_transitions(), capacities.transitions),
-                "endpoint": (len(self.interfaces.attached) + is_up, capacities.endpoints),
+                "endpoint": (self._count_endpoints(), capacities.endpoints),
             },
             kernel_writes=self._kernel.writes,
         )
@@ -350,6 +367,38 @@ class Engine:
             return True
         machines = {machine.interface for machine in tuple(self.interfaces.attached.values())}
         return interface in machines and is_gone is not (interface in self._missing)
+
+    def _count_endpoints(self) -> int:
+        attached = self.interfaces.attached
+        held = sum(holder in attached for holder in self.view.floating().values())
+        return len(attached) + held + (self._own is not None)
+
+    def _observe_holders(
+        self, delta: Delta, attached: set[StableId]
+    ) -> dict[StableId, EndpointBinding]:
+        """Return the endpoints of machines here that have floating addresses after `delta`."""
+        holders = {row.holder for row in delta.locations.values() if row.holder is not None}
+        found = ((one, self._kernel.observe_endpoint(one)) for one in holders & attached)
+        return {one: binding for one, binding in found if binding is not None}
+
+    def _bind_held(self, machine: StableId, binding: EndpointBinding) -> None:
+        """Give a machine's floating addresses its endpoint.
+
+        Not where the kernel has another location than we know of: that may be another holder's.
+        """
+        location, observe = self._kernel.datapath.location, self._kernel.observe_endpoint
+        rows = {
+            stable_id: binding
+            for stable_id in self.view.held_by(machine)
+            if location.get(stable_id) == self.view.location(stable_id)
+            and observe(stable_id) != binding
+        }
+        self._kernel.apply(order((SetEndpoints(rows),)), self.interfaces)
+
+    def _free_held(self, machine: StableId) -> None:
+        """Take the endpoint of a machine away from its floating addresses."""
+        held = RemoveEndpoints(self.view.held_by(machine))
+        self._kernel.apply(order((held,)), self.interfaces)
 
     def _require_own(self) -> OwnHost:
         assert self._own is not None, "take_place comes first"
@@ -423,10 +472,21 @@ class Engine:
     def _ensure_tables(
         self, bindings: dict[StableId, EndpointBinding], *, with_large: bool
     ) -> None:
+        floating = self.view.floating()
+        bindings = bindings | {i: bindings[m] for i, m in floating.items() if m in bindings}
+        observed = self._kernel.observe(with_locations=with_large)
         locations = self.view.locations() if with_large else {}
+        if not with_large:
+            # Endpoints of floating addresses turn together with their locations.
+            strays = observed.endpoints.keys() - bindings.keys()
+            near = strays | (floating.keys() & bindings.keys())
+            table = self._kernel.datapath.location
+            locations = {i: row for i in near if (row := self.view.location(i)) is not None}
+            held = {i: row for i in near if (row := table.get(i)) is not None}
+            observed = replace(observed, locations=held)
         self._apply_tables(
-            Tables(locations, self.view.transitions(), bindings),
-            self._kernel.observe(with_locations=with_large),
+            Tables(locations, self.view.transitions(), bindings, floating.keys()),
+            observed,
             self._plan_policies() if with_large else (),
         )
         self._kernel.settle_generation()
