@@ -70,6 +70,19 @@ def machine_view(machine: types_pb2.Machine) -> Document:
     }
 
 
+def address_view(address: types_pb2.FloatingAddress) -> Document:
+    """Return a floating address's document."""
+    return {
+        "name": f"{address.network}/{address.name}",
+        "network": address.network,
+        "address": address.address,
+        "holder": address.holder or None,
+        "host": address.host or None,
+        "epoch": address.epoch,
+        "etag": address.etag,
+    }
+
+
 def move_view(move: types_pb2.Move) -> Document:
     """Return a move's document."""
     return {
