@@ -126,6 +126,7 @@ class Engine:
         operations = plan_changes(
             *(self.view, delta, own.host.name, own.host.locator, attached),
             self._observe_holders(delta, attached),
+            is_kernel_known=self._is_whole,
         )
         departed = find_departed(self.view, delta, own.host.locator, attached)
         self.taken |= find_taken(self.view, delta, own.host.locator, attached, was_away=was_away)
@@ -477,9 +478,9 @@ class Engine:
         observed = self._kernel.observe(with_locations=with_large)
         locations = self.view.locations() if with_large else {}
         if not with_large:
-            # Endpoints of floating addresses turn together with their locations.
+            # All that a floating address has turns together with its location.
             strays = observed.endpoints.keys() - bindings.keys()
-            near = strays | (floating.keys() & bindings.keys())
+            near = strays | (floating.keys() & (bindings.keys() | observed.transitions.keys()))
             table = self._kernel.datapath.location
             locations = {i: row for i in near if (row := self.view.location(i)) is not None}
             held = {i: row for i in near if (row := table.get(i)) is not None}

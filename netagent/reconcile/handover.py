@@ -24,9 +24,19 @@ from netagent.reconcile.operations import (
 from netagent.reconcile.view import Delta, View
 
 
-def find_handed_over(view: View, delta: Delta) -> frozenset[StableId]:
-    """Return the floating addresses whose holder is another with `delta`; nobody is one too."""
-    changed = {i for i, row in delta.locations.items() if row.holder != view.holder(i)}
+def find_handed_over(
+    view: View, delta: Delta, *, is_kernel_known: bool = True
+) -> frozenset[StableId]:
+    """Return the floating addresses whose holder is another with `delta`; nobody is one too.
+
+    is_kernel_known: whether the kernel is in step with `view`. If not, whoever has an address that
+    `delta` names may be another in the kernel.
+    """
+    changed = {
+        i
+        for i, row in delta.locations.items()
+        if row.holder != view.holder(i) or (row.holder is not None and not is_kernel_known)
+    }
     gone = {i for i, row in delta.removed_locations.items() if row.holder is not None}
     return frozenset(changed | gone)
 
@@ -43,16 +53,19 @@ def holders_after(view: View, delta: Delta) -> dict[StableId, StableId]:
 def plan_handover(
     view: View,
     delta: Delta,
-    handed: Set[StableId],
     attached: Set[StableId],
     bindings: Mapping[StableId, EndpointBinding],
+    *,
+    is_kernel_known: bool,
 ) -> tuple[Operation, ...]:
     """Return the operations that take addresses from former holders and give them to new ones.
 
-    handed: as find_handed_over has it. attached: machines with an interface here; bindings: of
-    those that are new holders.
+    attached: machines with an interface here; bindings: of those that are new holders.
+    is_kernel_known: as in find_handed_over.
     """
-    taken = tuple(sorted(i for i in handed if view.holder(i) in attached))
+    handed = find_handed_over(view, delta, is_kernel_known=is_kernel_known)
+    taken = tuple(sorted(i for i in handed if view.holder(i) in attached or not is_kernel_known))
+    moving = (i for i in handed if view.transition(i) is not None or not is_kernel_known)
     given = {
         i: bindings[row.holder]
         for i, row in sorted(delta.locations.items())
@@ -60,9 +73,7 @@ def plan_handover(
     }
     return (
         RemoveEndpoints(taken, Rank.REVOKE),
-        RemoveTransitions(
-            tuple(sorted(i for i in handed if view.transition(i) is not None)), Rank.REVOKE
-        ),
+        RemoveTransitions(tuple(sorted(moving)), Rank.REVOKE),
         *await_programs(taken, given),
         SetTransitions(
             {i: row for i, row in sorted(delta.transitions.items()) if i in handed},

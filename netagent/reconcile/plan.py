@@ -80,13 +80,16 @@ def plan_changes(
     own_locator: Locator,
     attached: set[StableId],
     bindings: Mapping[StableId, EndpointBinding] = MappingProxyType({}),
+    *,
+    is_kernel_known: bool = True,
 ) -> tuple[Operation, ...]:
     """Return the operations of one delta, in order.
 
     view: as it is before the delta. attached: machines with an interface here. bindings: at least
-    of those that get a floating address.
+    of those that get a floating address. is_kernel_known: whether the kernel is in step with
+    `view`; that is not certain before the first batch of a run.
     """
-    handed = find_handed_over(view, delta)
+    handed = find_handed_over(view, delta, is_kernel_known=is_kernel_known)
     locations = {i: row.location for i, row in sorted(delta.locations.items())}
     arrived = tuple(
         stable_id
@@ -95,7 +98,7 @@ def plan_changes(
     )
     return order(
         (
-            *plan_handover(view, delta, handed, attached, bindings),
+            *plan_handover(view, delta, attached, bindings, is_kernel_known=is_kernel_known),
             *_plan_host_changes(view, delta, own_name),
             RemoveLocations(tuple(sorted(delta.removed_locations))),
             SetPolicies(tuple(held.compiled for _, held in sorted(delta.policies.items()))),
@@ -162,7 +165,7 @@ def plan_tables(
     to the new one last, as in handover.py.
     may_prune: whether `desired` is known to be whole in this run. If not, nothing is removed, and a
     kernel row with a newer epoch than the desired one stays: the kernel was told later than the
-    replica. So does the endpoint of a floating address whose location stays for that reason.
+    replica. So do the other rows of a floating address whose location stays for that reason.
     refresh_below_ns: a transition whose deadline is nearer than this is written again.
     """
     held_transitions = {stable_id: held.row for stable_id, held in observed.transitions.items()}
@@ -173,8 +176,8 @@ def plan_tables(
         locations = _keep_newer(locations, observed.locations, lambda row: row.epoch)
         transitions = _keep_newer(transitions, held_transitions, lambda row: row.epoch)
         outdated = desired.floating & (all_locations.wrong.keys() - locations.wrong.keys())
-        wrong = {i: row for i, row in endpoints.wrong.items() if i not in outdated}
-        endpoints = RowDiff(wrong, ())
+        endpoints = _without(endpoints, outdated)
+        transitions = _without(transitions, outdated)
     fading = {
         stable_id: row
         for stable_id, row in desired.transitions.items()
@@ -266,6 +269,10 @@ def _after(
 def _diff(desired: Mapping[StableId, _R], observed: Mapping[StableId, _R]) -> RowDiff[_R]:
     wrong = {i: desired[i] for i in sorted(i for i in desired if observed.get(i) != desired[i])}
     return RowDiff(wrong, tuple(sorted(observed.keys() - desired.keys())))
+
+
+def _without(diff: RowDiff[_R], ids: Set[StableId]) -> RowDiff[_R]:
+    return RowDiff({i: row for i, row in diff.wrong.items() if i not in ids}, ())
 
 
 def _keep_newer(

@@ -56,7 +56,7 @@ def held_by(stable_id: StableId) -> tuple[StableId, ...]:
 
 
 class Destination:
-    """Takes flows of WEB, which has VIP, under EPOCH from `source`; None: WEB does not move there."""
+    """Takes flows of WEB and VIP under EPOCH from `source`; None: WEB does not move there."""
 
     def __init__(self) -> None:
         self.connections = SimulatedConnections()
@@ -91,9 +91,11 @@ class Source:
         self.connections = SimulatedConnections()
         self.reports: asyncio.Queue[Carried] = asyncio.Queue()
         self._group = group
-        self._carrier = Carrier(
-            self.connections.flows_of, lambda _, carried: self.reports.put_nowait(carried)
-        )
+        self._carrier = Carrier(self._flows_of, lambda _, carried: self.reports.put_nowait(carried))
+
+    def _flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
+        ids = stable_id, *held_by(stable_id)
+        return [each for one in ids for each in self.connections.flows_of(one)]
 
     def take(self, *departures: Departure) -> None:
         self._carrier.take(self._group, departures)
@@ -169,7 +171,7 @@ async def test_flows_of_a_floating_address_are_taken_with_the_machine_that_has_i
 ) -> None:
     destination = Destination()
     async with destination.serving(), carrying() as source:
-        source.connections.flows_of = lambda _: [flow(WEB, 1), flow(VIP, 1)]  # as Moving has it
+        source.connections.take_over([flow(WEB, 1), flow(VIP, 1), flow(DB, 1)])
         source.take(leaving())
         assert await source.report() == Carried(2, is_final=False)
     assert {flow(WEB, 1).key, flow(VIP, 1).key} == set(destination.connections.flows)
