@@ -11,13 +11,13 @@
     5     SetTransitions       both places are permitted before the location flips
     6     Prepare              what Activate needs is done before there is hurry
     7     SetLocations         the flip: commits a move
-    8     SetTransitions       of floating addresses that have changed hands
-          SetEndpoints
-    9     Activate             the machine's own route follows its address
-    10    RemovePolicies       no location here needs them any more; without its policy, a machine
+    8     Activate             the machine's own route follows its address
+    9     RemovePolicies       no location here needs them any more; without its policy, a machine
                                that is still here could not say a word
-    11    RaiseGeneration      flows are evaluated again once all that decides them is in place;
+    10    RaiseGeneration      flows are evaluated again once all that decides them is in place;
                                before, one could be found right by half of it and stay
+    11    SetTransitions       of floating addresses that have changed hands: whoever has them now
+          SetEndpoints         finds no flow that was right for the former holder
     12    RemoveTransitions    from here in reverse: nothing above refers to them any more
     13    Release              what was prepared for a move that did not come
     14    RemoveEndpoints
@@ -48,10 +48,10 @@ class Rank(IntEnum):
     SET_TRANSITIONS = 5
     PREPARE = 6
     SET_LOCATIONS = 7
-    HAND_OVER = 8
-    ACTIVATE = 9
-    REMOVE_POLICIES = 10
-    RAISE_GENERATION = 11
+    ACTIVATE = 8
+    REMOVE_POLICIES = 9
+    RAISE_GENERATION = 10
+    HAND_OVER = 11
     REMOVE_TRANSITIONS = 12
     RELEASE = 13
     REMOVE_ENDPOINTS = 14

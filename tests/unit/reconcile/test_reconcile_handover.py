@@ -25,6 +25,7 @@ from netagent.reconcile.operations import (
     AwaitPrograms,
     EndpointBinding,
     Operation,
+    RaiseGeneration,
     RemoveEndpoints,
     RemoveLocations,
     SetEndpoints,
@@ -218,7 +219,10 @@ def test_between_machines_of_one_host_programs_are_awaited_while_nobody_has_it()
     plan = plan_turn(view, batch_of(Turn(TWO), 2))
 
     kinds = [type(operation) for operation in plan]
-    assert kinds[:4] == [RemoveEndpoints, AwaitPrograms, SetLocations, SetEndpoints]
+    assert kinds == [
+        *(RemoveEndpoints, AwaitPrograms, SetLocations),
+        *(RaiseGeneration, SetEndpoints),
+    ]
 
 
 @pytest.mark.parametrize(
