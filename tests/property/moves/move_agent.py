@@ -77,7 +77,10 @@ class Agent:
     def take(self, batch: Batch) -> list[Said]:
         """Apply a batch; return what there is to report. Raises Crashed."""
         delta = plan_delta(self.view, batch)
-        operations = plan_changes(self.view, delta, self.name, self.locator, self.attached)
+        operations = plan_changes(
+            *(self.view, delta, self.name, self.locator, self.attached),
+            is_kernel_known=self.is_whole,
+        )
         departed = find_departed(self.view, delta, self.locator, self.attached)
         self._apply(operations)
         self.view.apply(delta)
@@ -97,6 +100,7 @@ class Agent:
         for stable_id, location in self.view.locations().items():
             if location.locator == self.locator:
                 self.attached.add(stable_id)
+        self.attached -= self.view.floating().keys()
         return self.reports()
 
     def restart(self) -> None:
@@ -115,6 +119,8 @@ class Agent:
         """Return everything that holds now of the moves that this host knows."""
         said: list[Said] = []
         for stable_id, moving in self.view.transitions().items():
+            if self.view.holder(stable_id) is not None:
+                continue  # it goes with its holder
             location = self.view.location(stable_id)
             has_committed = location is not None and location.epoch == moving.epoch
             if moving.source == self.locator:
@@ -139,7 +145,8 @@ class Agent:
         return sender.locator in permitted
 
     def _reconcile(self, *, may_prune: bool) -> None:
-        desired = Tables(self.view.locations(), self.view.transitions(), {})
+        rows = self.view.locations(), self.view.transitions()
+        desired = Tables(*rows, {}, self.view.floating().keys())
         held = {i: HeldTransition(row, FOR_EVER_NS) for i, row in self.transitions.items()}
         observed = ObservedTables(dict(self.locations), held, {})
         self._apply(

@@ -12,8 +12,10 @@ Held after every single kernel write:
    whoever has heard of a forced move accepts nothing from its source.
 4. Nobody prunes the machine's row while it needs the network, nor an attachment of the owner.
 5. A move commits on its own trigger: a call, or life that was reported of this very move.
+6. A floating address that the machine has at first, and others later, has rules 2 and 3 for itself,
+   and is only ever where a holder of it was under that very epoch.
 In the end, when all are connected and time has passed: no move is left, all hosts agree with the
-store, and the machine can be reached at exactly one host.
+store, and the machine can be reached at exactly one host, as can the address if somebody has it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ HAPPENINGS: tuple[Happening, ...] = (
     *(World.connect,) * 3,
     *(World.call, World.machine_shows_life) * 2,
     World.abort,
+    *(World.address_fails_over,) * 2,
+    World.address_comes_back,
+    World.address_is_released,
     World.deliver_an_old_batch_again,
     World.deliver_an_old_report_again,
     World.cut,
