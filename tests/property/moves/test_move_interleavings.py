@@ -37,7 +37,7 @@ HAPPENINGS: tuple[Happening, ...] = (
     *(World.connect,) * 3,
     *(World.call, World.machine_shows_life) * 2,
     World.abort,
-    *(World.address_fails_over,) * 2,
+    *(World.address_fails_over,) * 4,
     World.address_comes_back,
     World.address_is_released,
     World.deliver_an_old_batch_again,
