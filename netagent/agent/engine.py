@@ -24,6 +24,7 @@ from netagent.agent.facts import (
     describe_silence,
     inner_mtu,
 )
+from netagent.agent.floating import FloatingEndpoints, count_endpoints
 from netagent.agent.interfaces import Interfaces
 from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
 from netagent.agent.ports import LinksPort
@@ -37,13 +38,7 @@ from netagent.reconcile.delta import check_capacity, plan_delta
 from netagent.reconcile.handover import holders_after
 from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.moving import Taking, find_taken
-from netagent.reconcile.operations import (
-    EndpointBinding,
-    Operation,
-    RemoveEndpoints,
-    SetEndpoints,
-    order,
-)
+from netagent.reconcile.operations import EndpointBinding, Operation, order
 from netagent.reconcile.plan import (
     ObservedTables,
     Tables,
@@ -84,6 +79,7 @@ class Engine:
         self._handshakes = Handshakes()
         self.view = View()
         self.interfaces = Interfaces(kernel)
+        self._floating = FloatingEndpoints(kernel, self.interfaces)
         self.applied_revision = 0
         self.unwritten: list[Delta] = []
         self.taken: dict[StableId, Taking] = {}
@@ -119,13 +115,12 @@ class Engine:
         trouble = dict(self.interfaces.trouble)
         delta = plan_delta(self.view, batch)
         attached = set(self.interfaces.attached)
-        holders = holders_after(self.view, delta).values()
-        endpoint_count = len(attached) + 1 + sum(holder in attached for holder in holders)
+        endpoint_count = count_endpoints(attached, holders_after(self.view, delta)) + 1
         check_capacity(self.view, delta, endpoint_count, self._kernel.capacities())
         self._check_policies(delta)
         operations = plan_changes(
             *(self.view, delta, own.host.name, own.host.locator, attached),
-            self._observe_holders(delta, attached),
+            self._floating.observe_holders(delta, attached),
             is_kernel_known=self._is_whole,
         )
         departed = find_departed(self.view, delta, own.host.locator, attached)
@@ -217,7 +212,7 @@ class Engine:
         self._departed.pop(machine.stable_id, None)
         address = stable_address(own.fleet, machine.stable_id)
         binding = self.interfaces.attach(machine, address, self._mtu_bytes)
-        self._bind_held(machine.stable_id, binding)
+        self._floating.bind(self.view, machine.stable_id, binding)
         self._lead_route(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
 
@@ -232,7 +227,7 @@ class Engine:
 
     def abandon(self, machine: AttachedMachine) -> None:
         """Leave nothing of an attachment that failed half-way."""
-        self._free_held(machine.stable_id)
+        self._floating.free(self.view, machine.stable_id)
         self.interfaces.clear(machine, give_back=True)
 
     @property
@@ -248,7 +243,7 @@ class Engine:
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""
         self._departed.pop(stable_id, None)
-        self._free_held(stable_id)
+        self._floating.free(self.view, stable_id)
         self.interfaces.detach(stable_id, give_back=True)
 
     def retire(self) -> tuple[StableId, ...]:
@@ -269,7 +264,7 @@ class Engine:
                 is_kept = location is not None and self.interfaces.is_way_out(stable_id)
                 if is_kept or stable_id in taken:
                     continue
-                self._free_held(stable_id)
+                self._floating.free(self.view, stable_id)
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
             del self._departed[stable_id]
@@ -326,6 +321,7 @@ class Engine:
         """Return what the engine knows of itself, with the kernel's counters."""
         capacities = self._kernel.capacities()
         is_up = self._own is not None
+        endpoint_count = count_endpoints(set(self.interfaces.attached), self.view.floating())
         return EngineStatus(
             own=self._own,
             wireguard=self._wireguard,
@@ -335,7 +331,7 @@ class Engine:
             maps={
                 "location": (self.view.count_locations(), capacities.locations),
                 "transition": (self.view.count_transitions(), capacities.transitions),
-                "endpoint": (self._count_endpoints(), capacities.endpoints),
+                "endpoint": (endpoint_count + is_up, capacities.endpoints),
             },
             kernel_writes=self._kernel.writes,
         )
@@ -368,38 +364,6 @@ class Engine:
             return True
         machines = {machine.interface for machine in tuple(self.interfaces.attached.values())}
         return interface in machines and is_gone is not (interface in self._missing)
-
-    def _count_endpoints(self) -> int:
-        attached = self.interfaces.attached
-        held = sum(holder in attached for holder in self.view.floating().values())
-        return len(attached) + held + (self._own is not None)
-
-    def _observe_holders(
-        self, delta: Delta, attached: set[StableId]
-    ) -> dict[StableId, EndpointBinding]:
-        """Return the endpoints of machines here that have floating addresses after `delta`."""
-        holders = {row.holder for row in delta.locations.values() if row.holder is not None}
-        found = ((one, self._kernel.observe_endpoint(one)) for one in holders & attached)
-        return {one: binding for one, binding in found if binding is not None}
-
-    def _bind_held(self, machine: StableId, binding: EndpointBinding) -> None:
-        """Give a machine's floating addresses its endpoint.
-
-        Not where the kernel has another location than we know of: that may be another holder's.
-        """
-        location, observe = self._kernel.datapath.location, self._kernel.observe_endpoint
-        rows = {
-            stable_id: binding
-            for stable_id in self.view.held_by(machine)
-            if location.get(stable_id) == self.view.location(stable_id)
-            and observe(stable_id) != binding
-        }
-        self._kernel.apply(order((SetEndpoints(rows),)), self.interfaces)
-
-    def _free_held(self, machine: StableId) -> None:
-        """Take the endpoint of a machine away from its floating addresses."""
-        held = RemoveEndpoints(self.view.held_by(machine))
-        self._kernel.apply(order((held,)), self.interfaces)
 
     def _require_own(self) -> OwnHost:
         assert self._own is not None, "take_place comes first"
@@ -473,20 +437,14 @@ class Engine:
     def _ensure_tables(
         self, bindings: dict[StableId, EndpointBinding], *, with_large: bool
     ) -> None:
-        floating = self.view.floating()
-        bindings = bindings | {i: bindings[m] for i, m in floating.items() if m in bindings}
+        bindings = bindings | self._floating.bindings(self.view, bindings)
         observed = self._kernel.observe(with_locations=with_large)
         locations = self.view.locations() if with_large else {}
         if not with_large:
-            # All that a floating address has turns together with its location.
-            strays = observed.endpoints.keys() - bindings.keys()
-            near = strays | (floating.keys() & (bindings.keys() | observed.transitions.keys()))
-            table = self._kernel.datapath.location
-            locations = {i: row for i in near if (row := self.view.location(i)) is not None}
-            held = {i: row for i in near if (row := table.get(i)) is not None}
+            locations, held = self._floating.observe_near(self.view, bindings, observed)
             observed = replace(observed, locations=held)
         self._apply_tables(
-            Tables(locations, self.view.transitions(), bindings, floating.keys()),
+            Tables(locations, self.view.transitions(), bindings, self.view.floating().keys()),
             observed,
             self._plan_policies() if with_large else (),
         )
