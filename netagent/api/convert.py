@@ -134,8 +134,10 @@ def network_from_message(message: types_pb2.Network) -> Network:
     return Network(check_name("network.name", message.name), message.number)
 
 
-def machine_to_message(fleet: Fleet, machine: Machine, *, etag: str = "") -> types_pb2.Machine:
-    """Return a machine as a message."""
+def machine_to_message(
+    fleet: Fleet, machine: Machine, *, floating: Sequence[str] = (), etag: str = ""
+) -> types_pb2.Machine:
+    """Return a machine as a message. floating: its floating addresses, NETWORK/NAME."""
     return types_pb2.Machine(
         network=machine.network,
         name=machine.name,
@@ -145,6 +147,7 @@ def machine_to_message(fleet: Fleet, machine: Machine, *, etag: str = "") -> typ
         epoch=machine.epoch,
         identity=machine.identity,
         mac=machine_mac(machine.stable_id).hex(":"),
+        floating_addresses=floating,
         etag=etag,
     )
 

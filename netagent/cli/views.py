@@ -66,6 +66,7 @@ def machine_view(machine: types_pb2.Machine) -> Document:
         "epoch": machine.epoch,
         "identity": machine.identity,
         "mac": machine.mac,
+        "floating_addresses": list(machine.floating_addresses),
         "etag": machine.etag,
     }
 

@@ -223,4 +223,9 @@ def _read(view: View, path: str) -> types_pb2.Machine:
 
 
 def _message(view: View, machine: Stored[MachineRecord]) -> types_pb2.Machine:
-    return machine_to_message(view.fleet, machine.value.machine, etag=make_etag(machine.revision))
+    return machine_to_message(
+        view.fleet,
+        machine.value.machine,
+        floating=view.held_by(machine.value.machine.path),
+        etag=make_etag(machine.revision),
+    )

@@ -21,6 +21,9 @@ def test_an_address_from_create_to_delete(fleet: Cli) -> None:
     assert (made["name"], made["holder"], made["host"]) == ("float/vip", "float/one", "h1")
     assert listed == {"addresses": [made]}
     header, line = text.splitlines()
+    assert fleet.json("machine", "get", "float/one")["floating_addresses"] == ["float/vip"]
+    assert "floating_addresses  float/vip" in fleet.ok("machine", "get", "float/one")
+    assert fleet.json("machine", "get", "float/two")["floating_addresses"] == []
     assert header.split() == ["NAME", "ADDRESS", "HOLDER", "HOST", "EPOCH"]
     assert line.split() == ["float/vip", made["address"], "float/one", "h1", "1"]
     assert fleet.ok("address", "delete", "float/vip") == "floating address float/vip deleted\n"
