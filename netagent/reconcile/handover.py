@@ -71,14 +71,15 @@ def plan_handover(
         for i, row in sorted(delta.locations.items())
         if i in handed and row.holder is not None and row.holder in bindings
     }
+    kept = {
+        i: row for i in handed - delta.removed_transitions.keys() if (row := view.transition(i))
+    }
+    after = kept | {i: row for i, row in delta.transitions.items() if i in handed}
     return (
         RemoveEndpoints(taken, Rank.REVOKE),
         RemoveTransitions(tuple(sorted(moving)), Rank.REVOKE),
         *await_programs(taken, given),
-        SetTransitions(
-            {i: row for i, row in sorted(delta.transitions.items()) if i in handed},
-            rank=Rank.HAND_OVER,
-        ),
+        SetTransitions(dict(sorted(after.items())), rank=Rank.HAND_OVER),
         SetEndpoints(given, Rank.HAND_OVER),
     )
 

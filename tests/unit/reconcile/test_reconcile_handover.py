@@ -257,6 +257,19 @@ def test_a_move_of_the_holder_is_one_write_of_both_rows() -> None:
     assert plan == (SetLocations({i: row.location for i, row in sorted(rows.items())}),)
 
 
+def test_the_first_batch_of_a_run_leaves_the_transition_of_a_holder_that_moves_on() -> None:
+    view, kernel = began()
+    kernel.apply(plan_turn(view, batch_of(Turn(ONE, is_moving=True), 1)))
+    row = Location(HOSTS[2].locator, IDENTITY[ONE], floating_epoch(1, 2))
+    table = LocationChange(1, "red", False, {VIP: NamedLocation("vip", row, ONE)})
+
+    kernel.apply(plan_turn(view, Batch(9, locations=(table,)), is_kernel_known=False))
+
+    assert kernel.locations[VIP] == row
+    assert kernel.endpoints[VIP] == BINDINGS[ONE]
+    assert kernel.transitions[VIP].row == Turn(ONE, is_moving=True).transition(1)
+
+
 def test_a_view_says_who_has_what_and_names_machines_alone() -> None:
     view, _ = began()
     assert view.held_by(ONE) == ()
