@@ -70,7 +70,7 @@ static __always_inline struct outcome receive(struct __sk_buff *skb, struct run 
 	q->destination.identity = destination->identity;
 	q->destination.is_here = true;
 	if (destination->locator_be != config.locator_be) {
-		moving = find_transition(p->destination.lower_be);
+		moving = find_transition(p->destination.lower_be, destination);
 		if (moving && moving->source_be == config.locator_be)
 			return forward(skb, p, destination->locator_be);
 		if (!moving || moving->destination_be != config.locator_be)
