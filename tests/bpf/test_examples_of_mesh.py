@@ -47,7 +47,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
-from netagent.dataplane.abi import Verdict
+from netagent.dataplane.abi import Misdirected, Verdict
 
 pytestmark = pytest.mark.root
 
@@ -219,3 +219,20 @@ def test_a_forwarded_packet_bears_the_forwarders_locator(hosts: dict[str, HostUn
     forwarded = IPv6(hosts[ASH].run("from_mesh", arrival).data)
     assert (int.from_bytes(bytes(forwarded)[8:16], "big"), forwarded.hlim) == (LOCATORS[ASH], 63)
     assert forwarded.dst == str(on_wire(BIRCH, MOVED_AWAY))
+
+
+def test_who_sends_to_an_old_place_is_counted(hosts: dict[str, HostUnderTest]) -> None:
+    """By the sending host: forwarded while the machine moves, dropped when it has gone."""
+    host = hosts[ASH]
+    arrival = from_wire(BIRCH, RED_DATABASE, RED_WEB, datagram())
+    example = example_world(read_clocks())
+    gone = replace(example, locations={**example.locations, RED_WEB: located(RED_WEB, CEDAR)})
+    leaving = replace(gone, transitions={RED_WEB: moving(ASH, CEDAR)})
+    before = host.datapath.misdirected().get(LOCATORS[BIRCH], Misdirected(0, 0))
+
+    for world in (example, leaving, leaving, gone):
+        host.fill(world)
+        host.run("from_mesh", arrival)
+
+    after = host.datapath.misdirected()[LOCATORS[BIRCH]]
+    assert after == Misdirected(before.forwarded + 2, before.dropped + 1)
