@@ -56,7 +56,7 @@ def test_no_packet_is_lost_between_commit_and_settle(lab: Lab, moves: int, after
         )
         now = stream.connection()
         assert now.local_port == first.local_port
-        assert stream.is_alive_after(now)
+        assert stream.is_alive_after(now, timeout_s=20)
         record = probe.stop()
 
     losses = [record.during(*span) for span in spans]
