@@ -53,11 +53,13 @@ class World:
         self.agents: dict[str, Agent] = {}
         self.owners: dict[int, str] = {1: "a"}
         self.newest: dict[tuple[str, StableId], int] = {}
+        self.epoch = 1
         self.forced: set[int] = set()
         self.called: set[str] = set()
         self.said: list[Said] = []
         self.late: list[Plan] = []
         self.moves = 0
+        self.is_deleted = False
         puts: list[Operation] = [Put(keys.network_key("blue"), encode_network(BLUE))]
         self.records = {
             name: make_host(
@@ -76,6 +78,10 @@ class World:
                 Put(keys.id_key(stable_id), machine.path.encode()),
                 Put(keys.at_key(host_name, machine.path), encode_number(BLUE.number)),
             ]
+        # Without a host, so that the identity is in use whatever is deleted.
+        unplaced = Machine("blue", "unplaced", make_id(1, 1, 8), Identity(9), {})
+        record = encode_machine(MachineRecord(unplaced, None))
+        puts.append(Put(keys.machine_key(unplaced.path), record))
         vip = FloatingAddress("blue", "vip", VIP, "web", 1)
         puts.append(Put(keys.address_key(vip.path), encode_address(vip)))
         puts.append(Put(keys.id_key(VIP), vip.path.encode()))
@@ -134,6 +140,18 @@ class World:
             link.up.extend(reports)
             self.said += reports
 
+    def attach(self, host: str, nth: int) -> None:
+        """Somebody attaches it, wherever it belongs."""
+        self.agents[host].attach(WEB)
+
+    def detach(self, host: str, nth: int) -> None:
+        self.agents[host].detach(WEB)
+
+    def delete(self, host: str, nth: int) -> None:
+        """Not often, for little comes after it."""
+        if nth % 10 == 0:
+            self.is_deleted |= self.control.delete("blue/web")
+
     # What the network does
 
     def send(self, host: str, nth: int = 0) -> None:
@@ -175,6 +193,18 @@ class World:
     def deliver_an_old_report_again(self, host: str, nth: int) -> None:
         if self.said:
             self.control.reported(self.said[nth % len(self.said)])
+
+    def deliver_late_flows(self, host: str, nth: int) -> None:
+        """Hosts carry flows here under every epoch that there was."""
+        agent = self.agents[host]
+        for epoch, owner in self.owners.items():
+            for sender in self.agents.values():
+                if agent.takes_flows(WEB, epoch, sender.own):
+                    row = agent.view.location(WEB)
+                    assert owner == host, "6: flows of a move to another host"
+                    assert sender is not agent
+                    assert epoch not in self.forced, "6: flows of a host that is dead"
+                    assert row is None or row.epoch <= epoch, "6: flows of an earlier move"
 
     def cut(self, host: str, nth: int = 0) -> None:
         if host in self.control.links:
@@ -249,10 +279,14 @@ class World:
         """Check what holds after every single write."""
         if len(self.agents) < len(NAMES):
             return
-        machine = self.control.view.machines["blue/web"].value.machine
-        assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+        stored = self.control.view.machines.get("blue/web")
+        if stored is not None:
+            assert not self.is_deleted, "1: what was deleted is back"
+            machine = stored.value.machine
+            assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+            self.epoch = machine.epoch
         for name, agent in self.agents.items():
-            self._check_rows(name, agent, machine.epoch)
+            self._check_rows(name, agent, self.epoch)
             self._check_floating_row(name, agent)
         for observer in self.agents.values():
             self._check_acceptance(observer, WEB)
@@ -281,7 +315,7 @@ class World:
             self.newest.pop((name, VIP), None)
             return
         self._check_newer(name, VIP, row.epoch)
-        assert row.locator == self.control.placed[VIP, row.epoch], "6: where no holder was"
+        assert row.locator == self.control.placed[VIP, row.epoch], "7: where no holder was"
 
     def _check_acceptance(self, observer: Agent, stable_id: StableId) -> None:
         speakers = [
@@ -339,10 +373,16 @@ class World:
 
     def _check_end(self) -> None:
         view = self.control.view
-        machine = view.machines["blue/web"].value
-        assert machine.move_id is None
         assert all(move.value.move.phase in ENDED_PHASES for _, move in view.moves.items())
-        owner = str(machine.machine.host)
+        owner = None
+        if not self.is_deleted:
+            machine = view.machines["blue/web"].value
+            assert machine.move_id is None
+            owner = str(machine.machine.host)
+            # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
+            holder = self.agents[owner]
+            assert WEB in holder.attached | holder.detached, "4: the owner's attachment was pruned"
+            holder.attach(WEB)
         holds = locate(view, view.addresses["blue/vip"].value)
         table = view.table(BLUE.number)
         assert not table.transitions
@@ -356,8 +396,7 @@ class World:
             assert needs or not {WEB, VIP} & agent.locations.keys()
             assert agent.speaks(WEB) is (name == owner)
             assert agent.speaks(VIP) is (name == holds)
-        # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
-        assert WEB in self.agents[owner].attached, "4: the owner's attachment was pruned"
+            assert not self.is_deleted or WEB not in agent.locations, "4: a row of nobody"
 
     def _connect(self, host: str) -> None:
         view = self.agents[host].view
