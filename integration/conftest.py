@@ -26,7 +26,7 @@ TOOLS = {
     "netns": ("wg", "wireguard-go", "iperf3", "tcpdump", "tc"),
     "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
 }
-LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
+LAB_FIXTURES = frozenset({"lab", "shared", "fill_lab", "make_lab", "vm_lab", "vm_only"})
 VM_TIMEOUT_S = 1800
 """Of one test; the first of a run boots the lab, and may build the image."""
 
@@ -61,6 +61,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _cannot_run(item: pytest.Item, backend: str) -> str:
     """Return why a scenario is not one of this backend, or nothing."""
     fixtures = LAB_FIXTURES & set(getattr(item, "fixturenames", ()))
+    marker = item.get_closest_marker("namespaces_only")
+    if backend != "netns" and marker is not None:
+        return str(marker.args[0])
     if backend == "vm" and not fixtures:
         return "is about namespaces of this machine"
     if backend == "netns" and fixtures & {"vm_lab", "vm_only"}:
@@ -150,6 +153,23 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     with Lab(hosts=3) as made:
         _fill_little(made)
         yield made
+
+
+@pytest.fixture(scope="module")
+def fill_lab(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], None]], Any]]:
+    """What makes a lab as a function fills it, for tests that leave it as they found it."""
+    if _backend(request.config) == "vm":
+        pool: Pool = request.getfixturevalue("pool")
+        yield lambda fill: pool.take(fill, is_left_as_found=True)
+        return
+    with contextlib.ExitStack() as stack:
+
+        def make(fill: Callable[[Any], None]) -> Lab:
+            made = stack.enter_context(Lab(hosts=3))
+            fill(made)
+            return made
+
+        yield make
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from integration.lab.probe import probing
 from integration.lab.stream import streaming
+from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.host import GuestHost
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.wheel import build_wheel, install_wheel, rename_wheel
@@ -49,22 +52,6 @@ def test_a_host_that_boots_anew_has_its_machines(vm_lab: VmLab, hard: bool) -> N
     assert host.status().locator == locator
     assert [each.machine for each in host.status().endpoints] == ["shop/web"]
     wait_until("no condition is left", lambda: not host.status().conditions, timeout_s=60)
-
-
-def test_a_host_that_boots_anew_without_control_has_its_machines(vm_lab: VmLab) -> None:
-    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
-    web.wait_reaches(db)
-    host = vm_lab.hosts["host-a"]
-
-    vm_lab.kill_control()
-    host.reboot()
-
-    web.wait_reaches(db, timeout_s=120)
-    db.wait_reaches(web)
-    codes = {condition.code for condition in host.status().conditions}
-    assert codes == {"control_unreachable"}
-    vm_lab.start_control()
-    host.wait_in_step()
 
 
 def test_systemd_starts_an_agent_that_was_killed_and_no_packet_is_lost(vm_lab: VmLab) -> None:
@@ -129,19 +116,44 @@ def _upgrade(host: GuestHost, wheel: tuple[str, bytes]) -> None:
     host.wait_in_step()
 
 
-def test_units_leave_daemons_little_to_do_harm_with(vm_lab: VmLab) -> None:
-    """systemd's own figure: 0 is a cage, 10 is a root shell."""
-    analyze = ("systemd-analyze", "security", "--no-pager")
-    levels = {}
-    for shell, unit in (
-        (vm_lab.hosts["host-a"].namespace, "netagent-agent.service"),
-        (vm_lab.control_shell, "netagent-control.service"),
-    ):
-        said = shell.run(*analyze, unit, check=False).stdout
-        found = re.search(r"exposure level for \S+: ([0-9.]+)", said)
-        assert found is not None, said
-        levels[unit] = float(found[1])
+@contextmanager
+def _with_control_installed(host: GuestHost) -> Iterator[GuestDaemon]:
+    """Install the unit of control beside an agent: the lab's own control has no systemd."""
+    control = GuestDaemon(host.namespace, "control")
+    host.run("netagent", "systemd", "install", "control")
+    try:
+        yield control
+    finally:
+        control.end()
+        host.run("netagent", "systemd", "remove", "control")
+        host.run("rm", "-rf", "/var/lib/netagent/control")
 
-    print(levels)
-    assert levels["netagent-control.service"] < 3
-    assert levels["netagent-agent.service"] < 6
+
+def test_control_runs_as_a_unit_and_systemd_starts_it_again(vm_lab: VmLab) -> None:
+    host = vm_lab.hosts["host-b"]
+    ask = ("netagent", "network", "list", "--timeout", "60", "--output", "json")
+
+    with _with_control_installed(host) as control:
+        control.start()
+        made = host.run("netagent", "network", "create", "blue", "--timeout", "60")
+        before = control.pid
+        control.crash()
+        wait_until("another runs", lambda: control.pid not in (0, before), timeout_s=60)
+        wait_until("it is ready", lambda: control.state == "active", timeout_s=60)
+
+        assert "blue" in made
+        assert "blue" in host.run(*ask)
+        assert host.status().connected, "the agent beside it has its own control"
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("agent", 6), ("control", 3)])
+def test_units_leave_daemons_little_to_do_harm_with(vm_lab: VmLab, kind: str, limit: float) -> None:
+    """systemd's own figure: 0 is a cage, 10 is a root shell."""
+    host = vm_lab.hosts["host-b"]
+    with _with_control_installed(host):
+        unit = f"netagent-{kind}.service"
+        said = host.run("systemd-analyze", "security", "--no-pager", unit, check=False)
+
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+    assert found is not None, said
+    assert float(found[1]) < limit
