@@ -34,7 +34,6 @@ KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/n
 """Consoles and logs of virtual machines in whose lab a test failed."""
 
 _ran = pytest.StashKey[int]()
-_results = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
 def _backend(config: pytest.Config) -> str:
@@ -82,12 +81,17 @@ def pytest_runtest_call(item: pytest.Item) -> object:
 
 
 def _note(item: pytest.Item, report: Any) -> None:
-    """Keep what became of a test, for the table of scenarios."""
+    """Keep what became of a test, for the table of scenarios; at once, a run may be cut short."""
+    where: Path | None = item.config.getoption("--lab-results")
+    if where is None:
+        return
+    column = _backend(item.config)
+    if column == "vm":
+        column += f", {item.config.getoption('--lab-kernels')}"
     reason = ""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-    noted = item.session.stash.setdefault(_results, {})
-    noted[item.nodeid] = (report.outcome, reason)
+    add_results(where, column, {item.nodeid: (report.outcome, reason)})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -114,12 +118,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run on a chosen backend in which nothing ran: it has shown nothing."""
     is_chosen = session.config.getoption("--lab") is not None
     is_dry = session.config.getoption("collectonly")
-    where: Path | None = session.config.getoption("--lab-results")
-    if where is not None and not is_dry:
-        column = _backend(session.config)
-        if column == "vm":
-            column += f", {session.config.getoption('--lab-kernels')}"
-        add_results(where, column, session.stash.get(_results, {}))
     if is_chosen and not is_dry and not session.stash.get(_ran, 0):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -90,6 +90,7 @@ def test_an_agent_learns_what_changed_while_it_was_dead(lab: Lab) -> None:
     assert pings(place_of(new), web.address)
 
 
+@pytest.mark.namespaces_only("an interface that was handed over stays: see test_vm_hosts.py")
 def test_a_machine_that_left_while_its_agent_was_dead_is_let_go(lab: Lab) -> None:
     web, db = lab.machine("shop/web", "host-a"), lab.machine("shop/db", "host-b")
     host = lab.hosts["host-a"]

@@ -17,6 +17,7 @@ from integration.lab.vm.lab import VmLab
 from integration.lab.vm.wheel import build_wheel, install_wheel, rename_wheel
 from integration.lab.wait import wait_until
 from integration.scenarios.traffic import pings, place_of
+from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
 SHORT_WATCHDOG = """
 mkdir -p /run/systemd/system/netagent-agent.service.d
@@ -68,6 +69,28 @@ def test_systemd_starts_an_agent_that_was_killed_and_no_packet_is_lost(vm_lab: V
 
     assert record.whole().lost == 0
     assert (host.status().kernel_writes, host.status().drift_mended) == (0, 0)
+
+
+def test_a_machine_that_left_while_its_agent_was_dead_is_fenced_and_said(vm_lab: VmLab) -> None:
+    """Whoever handed the interface over may still run the machine: it is theirs to end."""
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = vm_lab.hosts["host-a"]
+
+    host.kill_agent()
+    vm_lab.move(web, "host-c")
+    host.start_agent()
+
+    wait_until("host-a says so", lambda: "machine_taken" in _codes(host))
+    assert [each.state for each in host.status().endpoints] == [agent_pb.ENDPOINT_STATE_FENCED]
+    db.wait_reaches(web)
+    host.detach(web.path)
+    wait_until("nothing is left to say", lambda: not _codes(host))
+    web.wait_reaches(db)
+
+
+def _codes(host: GuestHost) -> set[str]:
+    return {condition.code for condition in host.status().conditions}
 
 
 def test_systemd_replaces_an_agent_that_hangs(vm_lab: VmLab) -> None:
