@@ -26,7 +26,7 @@ TOOLS = {
     "netns": ("wg", "wireguard-go", "iperf3", "tcpdump", "tc"),
     "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
 }
-LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
+LAB_FIXTURES = frozenset({"lab", "shared", "fill_lab", "make_lab", "vm_lab", "vm_only"})
 VM_TIMEOUT_S = 1800
 """Of one test; the first of a run boots the lab, and may build the image."""
 
@@ -34,7 +34,6 @@ KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/n
 """Consoles and logs of virtual machines in whose lab a test failed."""
 
 _ran = pytest.StashKey[int]()
-_results = pytest.StashKey[dict[str, tuple[str, str]]]()
 
 
 def _backend(config: pytest.Config) -> str:
@@ -61,6 +60,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _cannot_run(item: pytest.Item, backend: str) -> str:
     """Return why a scenario is not one of this backend, or nothing."""
     fixtures = LAB_FIXTURES & set(getattr(item, "fixturenames", ()))
+    marker = item.get_closest_marker("namespaces_only")
+    if backend != "netns" and marker is not None:
+        return str(marker.args[0])
     if backend == "vm" and not fixtures:
         return "is about namespaces of this machine"
     if backend == "netns" and fixtures & {"vm_lab", "vm_only"}:
@@ -79,12 +81,17 @@ def pytest_runtest_call(item: pytest.Item) -> object:
 
 
 def _note(item: pytest.Item, report: Any) -> None:
-    """Keep what became of a test, for the table of scenarios."""
+    """Keep what became of a test, for the table of scenarios; at once, a run may be cut short."""
+    where: Path | None = item.config.getoption("--lab-results")
+    if where is None:
+        return
+    column = _backend(item.config)
+    if column == "vm":
+        column += f", {item.config.getoption('--lab-kernels')}"
     reason = ""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")
-    noted = item.session.stash.setdefault(_results, {})
-    noted[item.nodeid] = (report.outcome, reason)
+    add_results(where, column, {item.nodeid: (report.outcome, reason)})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -111,12 +118,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run on a chosen backend in which nothing ran: it has shown nothing."""
     is_chosen = session.config.getoption("--lab") is not None
     is_dry = session.config.getoption("collectonly")
-    where: Path | None = session.config.getoption("--lab-results")
-    if where is not None and not is_dry:
-        column = _backend(session.config)
-        if column == "vm":
-            column += f", {session.config.getoption('--lab-kernels')}"
-        add_results(where, column, session.stash.get(_results, {}))
     if is_chosen and not is_dry and not session.stash.get(_ran, 0):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -150,6 +151,23 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     with Lab(hosts=3) as made:
         _fill_little(made)
         yield made
+
+
+@pytest.fixture(scope="module")
+def fill_lab(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], None]], Any]]:
+    """What makes a lab as a function fills it, for tests that leave it as they found it."""
+    if _backend(request.config) == "vm":
+        pool: Pool = request.getfixturevalue("pool")
+        yield lambda fill: pool.take(fill, is_left_as_found=True)
+        return
+    with contextlib.ExitStack() as stack:
+
+        def make(fill: Callable[[Any], None]) -> Lab:
+            made = stack.enter_context(Lab(hosts=3))
+            fill(made)
+            return made
+
+        yield make
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import shutil
 import signal
 import string
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -146,12 +146,16 @@ class Lab:
     def list_hosts(self) -> list[host_pb.types_pb2.Host]:  # type: ignore[name-defined]
         """Return all hosts as control has them."""
         request = host_pb.ListHostsRequest()
-        return list(HostServiceStub(self.channel).ListHosts(request, timeout=RPC_TIMEOUT_S).hosts)
+        return list(
+            HostServiceStub(self.channel)
+            .ListHosts(request, timeout=PACE.allow(RPC_TIMEOUT_S))
+            .hosts
+        )
 
     def network(self, name: str) -> None:
         """Create a network."""
         request = network_pb.CreateNetworkRequest(name=name)
-        NetworkServiceStub(self.channel).CreateNetwork(request, timeout=RPC_TIMEOUT_S)
+        NetworkServiceStub(self.channel).CreateNetwork(request, timeout=PACE.allow(RPC_TIMEOUT_S))
 
     def machine(
         self, path: str, host: str, labels: Mapping[str, str] | None = None, *, attach: bool = True
@@ -162,7 +166,7 @@ class Lab:
             network=network, name=name, labels=labels or {}, host=host
         )
         stub = MachineServiceStub(self.channel)
-        created = stub.CreateMachine(request, timeout=RPC_TIMEOUT_S).machine
+        created = stub.CreateMachine(request, timeout=PACE.allow(RPC_TIMEOUT_S)).machine
         name_machine(self.directory, path, created.address)
         namespace = self._start_namespace(path, mounts=machine_mounts(self.directory))
         machine = self._new_machine(namespace, path, created.address)
@@ -174,6 +178,10 @@ class Lab:
     def _new_machine(self, namespace: Namespace, path: str, address: str) -> Machine:
         return Machine(namespace, path, address)
 
+    def copy_of(self, machine: Machine, name: str) -> Machine:
+        """Start a second machine under another's name and address, attached nowhere."""
+        return self._new_machine(self._start_namespace(name), machine.path, machine.address)
+
     def namespace(self, name: str) -> Namespace:
         """Start a namespace that has nothing to do with the fleet; it ends with the lab."""
         return self._start_namespace(name)
@@ -181,13 +189,15 @@ class Lab:
     def relabel(self, machine: Machine, labels: Mapping[str, str]) -> None:
         """Replace a machine's labels."""
         request = machine_pb.UpdateMachineLabelsRequest(machine=machine.path, labels=labels)
-        MachineServiceStub(self.channel).UpdateMachineLabels(request, timeout=RPC_TIMEOUT_S)
+        MachineServiceStub(self.channel).UpdateMachineLabels(
+            request, timeout=PACE.allow(RPC_TIMEOUT_S)
+        )
 
     def locate(self, machine: Machine) -> str:
         """Return the name of the host on which control has the machine."""
         request = machine_pb.GetMachineRequest(machine=machine.path)
         stub = MachineServiceStub(self.channel)
-        return str(stub.GetMachine(request, timeout=RPC_TIMEOUT_S).machine.host)
+        return str(stub.GetMachine(request, timeout=PACE.allow(RPC_TIMEOUT_S)).machine.host)
 
     def move(
         self, machine: Machine, destination: str, *, attach: bool = True
@@ -197,7 +207,7 @@ class Lab:
             machine.attach(self.hosts[destination])
         request = move_pb.MoveAddressRequest(machine=machine.path, destination=destination)
         stub = MoveServiceStub(self.channel)
-        return list(stub.MoveAddress(request, timeout=RPC_TIMEOUT_S * PACE.slowness))
+        return list(stub.MoveAddress(request, timeout=PACE.allow(RPC_TIMEOUT_S)))
 
     @property
     def channel(self) -> grpc.Channel:
@@ -231,9 +241,14 @@ class Lab:
             [
                 *("control", "run", "--insecure", "--state-dir", str(self.directory / "control")),
                 *("--listen", f"unix://{self.control_socket},{self.control_target}"),
+                *(f"--{name.replace('_', '-')}={bound_s}" for name, bound_s in self._bounds()),
             ],
         )
         self.start_control()
+
+    def _bounds(self) -> Iterable[tuple[str, float]]:
+        """Return control's settings that say how long it waits, where not the usual ones."""
+        return ()
 
     def _add_host(self, number: int) -> None:
         name = host_name(number)

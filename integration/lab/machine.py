@@ -8,6 +8,7 @@ from typing import Any
 
 from integration.lab.host import Host
 from integration.lab.namespace import Namespace
+from integration.lab.pace import PACE
 from integration.lab.wait import wait_until
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
@@ -39,9 +40,10 @@ class Machine:
         """Start a command in the machine."""
         return self.namespace.start(*arguments, **options)
 
-    def reaches(self, address: str, *, size_bytes: int = 56, wait_s: float = 1.0) -> bool:
-        """Whether an address answers one ping."""
-        ping = ["ping", "-6", "-n", "-q", "-c", "1", "-W", str(wait_s), "-s", str(size_bytes)]
+    def reaches(self, address: str, *, size_bytes: int = 56, wait_s: float | None = None) -> bool:
+        """Whether an address answers one ping; wait_s: a silence of this lab unless given."""
+        ping = ["ping", "-6", "-n", "-q", "-c", "1", "-W", str(wait_s or PACE.silence_s)]
+        ping += ["-s", str(size_bytes)]
         return self.namespace.run(*ping, address, check=False).returncode == 0
 
     def wait_reaches(self, other: Machine, timeout_s: float = 20.0) -> None:

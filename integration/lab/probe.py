@@ -34,7 +34,12 @@ CAPACITY = 1 << 22
 """Packets; a little more than an hour at 1,000 a second. Memory is taken as it is used."""
 
 DRAIN_NS = 250_000_000
-"""What is not back after this counts as lost."""
+"""What is not back after this counts as lost; in a slow lab, after as many times a silence."""
+
+
+def drain_ns() -> int:
+    """Return how long this run's lab has for a packet to come back."""
+    return int(DRAIN_NS * PACE.silence_s)
 
 
 class Probed(Protocol):
@@ -143,7 +148,7 @@ class Probe:
         timeout_s = max(0, end_ns - time.monotonic_ns()) / 1e9 + 20
         wait_until(
             "the probe has sent enough",
-            lambda: self._shared.last_sent_ns() >= end_ns + DRAIN_NS,
+            lambda: self._shared.last_sent_ns() >= end_ns + drain_ns(),
             timeout_s,
         )
 
@@ -152,7 +157,7 @@ class Probe:
         if not self._shared.is_stopped:
             self._shared.stop()
             last_ns = self._shared.last_sent_ns()
-            wait_until("the drain is over", lambda: time.monotonic_ns() > last_ns + DRAIN_NS)
+            wait_until("the drain is over", lambda: time.monotonic_ns() > last_ns + drain_ns())
         return self.read()
 
 

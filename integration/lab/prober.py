@@ -21,13 +21,17 @@ from enum import Enum
 
 from integration.lab.enter import inside
 from integration.lab.namespace import Namespace
+from integration.lab.pace import PACE
 
 TCP, UDP, ICMP6, SCTP = socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6, 132
 ECHO = 128
 """The ICMPv6 type that is a port to a probe of protocol ICMP6."""
 
 QUIET_S = 0.25
-"""A batch is over once nothing has been heard for so long. An answer takes about a millisecond."""
+"""A batch is over once nothing has been heard for so long; an answer takes about a millisecond.
+
+In a slow lab, after as many times a silence.
+"""
 TRIES = 2
 """A probe that stays silent is sent again: encryption in user space may lose one in a crowd."""
 CROWD = 200
@@ -127,7 +131,7 @@ class Prober:
         return {probe: self._results.get(n, Outcome.SILENT) for n, probe in numbers.items()}
 
     def _hear_until_quiet(self, expected: int) -> None:
-        while self._hear(QUIET_S):
+        while self._hear(QUIET_S * PACE.silence_s):
             answers = sum(one is Outcome.ANSWERED for one in self._results.values())
             if answers == expected:
                 return

@@ -11,8 +11,6 @@ from integration.lab.pace import PACE
 T = TypeVar("T")
 
 POLL_S = 0.02
-SLOWEST_S = 240.0
-"""A slow lab gets no more than this, unless the deadline itself is later."""
 
 
 def wait_until(what: str, condition: Callable[[], T], timeout_s: float = 20.0) -> T:
@@ -21,7 +19,7 @@ def wait_until(what: str, condition: Callable[[], T], timeout_s: float = 20.0) -
     Slower labs have more time (pace.py). An AssertionError that `condition` raises counts as not
     yet.
     """
-    timeout_s = max(timeout_s, min(timeout_s * PACE.slowness, SLOWEST_S))
+    timeout_s = PACE.allow(timeout_s)
     deadline = time.monotonic() + timeout_s
     while True:
         problem: object

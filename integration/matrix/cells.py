@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from integration.lab.prober import ECHO, ICMP6, SCTP, TCP, UDP, Outcome, Probe
 from integration.matrix.effects import Direction, Effect, Side, subject_of
-from integration.matrix.kinds import KINDS, Kind
+from integration.matrix.kinds import Kind
 from integration.matrix.parties import Cast, Party, Where
 
 PORTS = {TCP: (7001, 7002), UDP: (7002, 7003)}
@@ -89,7 +89,7 @@ class Numbers:
 def cells_of_rules(cast: Cast, effect: Effect, shape: str, numbers: Numbers) -> Iterator[Cell]:
     """Yield the cells of one effect and shape: each kind, direction, party and protocol."""
     along, against = numbers.take(), numbers.take()
-    for kind in KINDS:
+    for kind in cast.kinds:
         for direction in Direction:
             subject = cast.subjects[subject_of(kind, direction)]
             other = next(one for one in Direction if one is not direction)

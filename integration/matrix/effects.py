@@ -105,13 +105,13 @@ def rule_name(effect: Effect, shape: str, kind: Kind, direction: Direction) -> s
     return f"{effect.name.replace(' ', '-')}-{shape}-{subject_of(kind, direction)}"
 
 
-def write_policy(effect: Effect, shape: str, protocols: str) -> str:
-    """Return the policy that has the rule under test of every kind and direction."""
+def write_policy(effect: Effect, shape: str, protocols: str, kinds: Iterable[Kind] = KINDS) -> str:
+    """Return the policy that has the rule under test of each of the kinds and every direction."""
     rules: Iterable[str] = ()
     if effect.verb is not None:
         rules = (
             _write_rule(effect, shape, kind, direction, protocols)
-            for kind in KINDS
+            for kind in kinds
             for direction in Direction
         )
     is_open = effect.verb == "deny" and effect.head == _CLOSED

@@ -14,6 +14,8 @@ from ipaddress import IPv6Network
 from integration.lab.lab import Lab
 from integration.lab.namespace import Namespace
 from integration.lab.outside import connect_outside
+from integration.matrix.effects import Direction, subject_of
+from integration.matrix.kinds import Kind
 from integration.scenarios.traffic import place_of
 
 NEAR, FAR = "host-a", "host-b"
@@ -50,8 +52,9 @@ class Party:
 
 @dataclass(slots=True)
 class Cast:
-    """Everybody. subjects: address by name."""
+    """Everybody. kinds: those under test. subjects: address by name."""
 
+    kinds: tuple[Kind, ...]
     parties: tuple[Party, ...]
     subjects: dict[str, str]
     places: dict[str, Namespace] = field(default_factory=dict)
@@ -80,23 +83,33 @@ OUTSIDE = {
 """Addresses outside: within the prefix of kinds.py, within its exception, within neither."""
 
 
-def make_cast(lab: Lab, subjects: tuple[str, ...]) -> Cast:
+def make_cast(lab: Lab, kinds: tuple[Kind, ...]) -> Cast:
     """Create networks, machines and the outside in a lab of two hosts."""
-    for network in ("shop", "ops"):
-        lab.network(network)
-    parties = []
-    for path, (host, labels, where) in _MACHINES.items():
-        parties.append(Party(path, lab.machine(path, host, labels).address, where))
-    for name in subjects:
-        lab.machine(f"shop/{name}", NEAR, {"subject": name})
+    cast = make_cast_of_machines(lab, kinds)
+    parties = list(cast.parties)
     for name, where in ((NEAR, Where.THIS_HOST), (FAR, Where.OTHER_HOST)):
         parties.append(Party(name, place_of(lab.hosts[name]).address, where))
     outside = lab.namespace("outside")
     prefix = IPv6Network((parties[0].address, PREFIX_BITS), strict=False)
     connect_outside(outside, lab.hosts[NEAR], OUTSIDE.values(), str(prefix))
     parties += [Party(name, address, Where.OUTSIDE) for name, address in OUTSIDE.items()]
-    cast = Cast(tuple(parties), {name: lab.machines[f"shop/{name}"].address for name in subjects})
-    cast.places = {one.address: one.namespace for one in lab.machines.values()}
+    cast.parties = tuple(parties)
     cast.places |= {place_of(one).address: one.namespace for one in lab.hosts.values()}
     cast.places |= dict.fromkeys(OUTSIDE.values(), outside)
     return cast
+
+
+def make_cast_of_machines(lab: Lab, kinds: tuple[Kind, ...]) -> Cast:
+    """Create networks and machines; neither hosts nor the outside talk."""
+    for network in ("shop", "ops"):
+        lab.network(network)
+    parties = tuple(
+        Party(path, lab.machine(path, host, labels).address, where)
+        for path, (host, labels, where) in _MACHINES.items()
+    )
+    names = [subject_of(kind, direction) for kind in kinds for direction in Direction]
+    subjects = {
+        name: lab.machine(f"shop/{name}", NEAR, {"subject": name}).address for name in names
+    }
+    places = {one.address: one.namespace for one in lab.machines.values()}
+    return Cast(kinds, parties, subjects, places)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from integration.lab.pace import PACE
 from integration.scenarios.traffic import Place, inside
 
 ANSWER_S = 4.0
@@ -67,7 +68,7 @@ def _hear(sockets: Sequence[socket.socket], word: bytes) -> set[socket.socket]:
     with selectors.DefaultSelector() as selector:
         for each in sockets:
             selector.register(each, selectors.EVENT_READ)
-        while len(heard) < len(sockets) and (ready := selector.select(ANSWER_S)):
+        while len(heard) < len(sockets) and (ready := selector.select(ANSWER_S * PACE.silence_s)):
             for key, _ in ready:
                 each = key.fileobj
                 assert isinstance(each, socket.socket)

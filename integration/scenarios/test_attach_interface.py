@@ -12,6 +12,8 @@ from integration.lab.wait import wait_until
 from integration.scenarios.traffic import can_talk, pings, place_of
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
+pytestmark = pytest.mark.namespaces_only("lays cables from a host into a namespace")
+
 OWN_MAC = "02:00:00:00:00:07"
 
 

@@ -21,6 +21,8 @@ from netagent.api.control.v1.move_service_pb2_grpc import MoveServiceStub
 from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 from netagent.api.types.v1 import types_pb2
 
+pytestmark = pytest.mark.namespaces_only("is about what control and agents refuse")
+
 Code = grpc.StatusCode
 Call = Callable[[grpc.Channel], object]
 

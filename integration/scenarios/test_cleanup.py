@@ -14,6 +14,8 @@ from integration.scenarios.kernel import pinned
 from integration.scenarios.traffic import pings, place_of
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
+pytestmark = pytest.mark.namespaces_only("is done before each test that changes a lab")
+
 
 def _cleanup(host: Host) -> tuple[int, str]:
     options = ("--state-dir", str(host.state_dir), "--run-dir", str(host.run_dir))

@@ -16,6 +16,8 @@ from integration.scenarios.kernel import ENDPOINT, LOCATION, id_of, locator_of, 
 from integration.scenarios.traffic import datagrams, pings, place_of, received
 from netagent.model.fleet import Location
 
+pytestmark = pytest.mark.namespaces_only("sends from a socket of the test inside a host")
+
 
 def test_a_machine_impersonated_by_its_host_is_not_heard(lab: Lab) -> None:
     web, db = lab.machine("shop/web", "host-a"), lab.machine("shop/db", "host-b")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
+
 from integration.lab.lab import Lab
 from integration.lab.probe import probing
 from integration.lab.process import NETAGENT
 from integration.lab.wait import wait_until
 from integration.scenarios.traffic import place_of
+
+pytestmark = pytest.mark.namespaces_only("is about control and the command alone")
 
 MACHINES = 6
 

@@ -15,6 +15,8 @@ from integration.scenarios.kernel import ENDPOINT, LOCATION, id_of, table
 from integration.scenarios.traffic import pings, place_of, process_of
 from netagent.model.addresses import Locator
 
+pytestmark = pytest.mark.namespaces_only("alters a host's kernel tables from outside")
+
 
 def _codes(host: Host) -> set[str]:
     return {condition.code for condition in host.status().conditions}

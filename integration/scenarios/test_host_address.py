@@ -9,6 +9,8 @@ from integration.lab.lab import Lab
 from integration.lab.machine import Machine
 from integration.scenarios.traffic import can_talk, connect, listening, pings, place_of
 
+pytestmark = pytest.mark.namespaces_only("opens sockets of the test inside a host")
+
 LOCAL_AND_REMOTE = pytest.mark.parametrize(
     "machine", ["shop/web-1", "shop/db-1"], ids=["local", "remote"]
 )

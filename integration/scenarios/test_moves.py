@@ -95,7 +95,7 @@ def _a_move_under_way(lab: Lab, machine: Machine, destination: str) -> Iterator[
     laggard.pause()
     try:
         request = move_pb.MoveAddressRequest(machine=machine.path, destination=destination)
-        steps = MoveServiceStub(lab.channel).MoveAddress(request, timeout=30)
+        steps = MoveServiceStub(lab.channel).MoveAddress(request, timeout=PACE.allow(30))
         yield next(steps).move.move_id
     finally:
         laggard.resume()
@@ -105,20 +105,23 @@ def _a_move_under_way(lab: Lab, machine: Machine, destination: str) -> Iterator[
 def _refused(lab: Lab, machine: str, destination: str, etag: str = "") -> grpc.RpcError:
     request = move_pb.MoveAddressRequest(machine=machine, destination=destination, etag=etag)
     with pytest.raises(grpc.RpcError) as caught:
-        list(MoveServiceStub(lab.channel).MoveAddress(request, timeout=30))
+        list(MoveServiceStub(lab.channel).MoveAddress(request, timeout=PACE.allow(30)))
     return caught.value
 
 
+@pytest.mark.namespaces_only("is about control alone")
 def test_moves_that_cannot_be_are_refused(lab: Lab) -> None:
     web, db = lab.machine("shop/web", "host-a"), lab.machine("shop/db", "host-c")
     machines = MachineServiceStub(lab.channel)
     get = machine_pb.GetMachineRequest(machine="shop/web")
-    stale = machines.GetMachine(get, timeout=10).machine.etag
+    stale = machines.GetMachine(get, timeout=PACE.allow(10)).machine.etag
 
     with _a_move_under_way(lab, web, "host-b") as move_id:
         second = _refused(lab, "shop/web", "host-c")
         with pytest.raises(grpc.RpcError) as deleting:
-            machines.DeleteMachine(machine_pb.DeleteMachineRequest(machine="shop/web"), timeout=10)
+            machines.DeleteMachine(
+                machine_pb.DeleteMachineRequest(machine="shop/web"), timeout=PACE.allow(10)
+            )
     same = _refused(lab, "shop/web", "host-b")
     collided = _refused(lab, "shop/web", "host-a", stale)
     nowhere = _refused(lab, "shop/web", "host-z")

@@ -10,6 +10,7 @@ import pytest
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.machine import Machine
+from integration.lab.pace import PACE
 from integration.lab.policies import apply_policy
 from integration.lab.stream import PORT, streaming
 from integration.lab.wait import wait_until
@@ -54,11 +55,11 @@ def _move(
         machine=machine.path, destination=destination, trigger=types_pb2.MOVE_TRIGGER_CALL
     )
     move = types_pb2.Move()
-    for response in stub.MoveAddress(request, timeout=60):
+    for response in stub.MoveAddress(request, timeout=PACE.allow(60)):
         move = response.move
         if move.phase == types_pb2.MOVE_PHASE_READY:
             when_ready()
-            stub.CommitMove(move_pb.CommitMoveRequest(move_id=move.move_id), timeout=30)
+            stub.CommitMove(move_pb.CommitMoveRequest(move_id=move.move_id), timeout=PACE.allow(30))
     assert move.phase == types_pb2.MOVE_PHASE_SETTLED
     return move
 

@@ -13,6 +13,8 @@ from netagent.api.control.v1 import move_service_pb2 as move_pb
 from netagent.api.control.v1.move_service_pb2_grpc import MoveServiceStub
 from netagent.api.types.v1 import types_pb2
 
+pytestmark = pytest.mark.namespaces_only("hands namespaces over")
+
 HOOK = """#!/bin/sh
 env | grep ^NETAGENT_ | sort >>"$0.told"
 echo >>"$0.told"

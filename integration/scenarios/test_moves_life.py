@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 
+import pytest
+
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.machine import Machine
@@ -14,6 +16,8 @@ from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.control.v1 import move_service_pb2 as move_pb
 from netagent.api.control.v1.move_service_pb2_grpc import MoveServiceStub
 from netagent.api.types.v1 import types_pb2
+
+pytestmark = pytest.mark.namespaces_only("lays cables from a host into a namespace")
 
 RARP = 0x8035
 

@@ -28,6 +28,8 @@ from netagent.api.control.v1 import policy_service_pb2 as policy_pb
 from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub
 from netagent.api.control.v1.policy_service_pb2_grpc import PolicyServiceStub
 
+pytestmark = pytest.mark.namespaces_only("is about control and agents alone")
+
 LABELS = 120
 """So many label sets besides make 14,400 pairs: an apply that takes a while."""
 

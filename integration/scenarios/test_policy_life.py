@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from ipaddress import IPv6Network
 
 import pytest
 
 from integration.lab.lab import Lab
 from integration.lab.outside import OWN, connect_outside
+from integration.lab.pace import PACE
 from integration.lab.policies import apply_policy, explain, flows, rule_counters
 from integration.lab.prober import ECHO, ICMP6, TCP, UDP, Outcome, Probe, Prober
 from integration.lab.process import NETAGENT
@@ -58,7 +59,7 @@ OPEN_CELLS = 4
 
 _SEND = f"""
 import socket, sys
-with socket.create_connection((sys.argv[1], {SERVICE}), timeout=10) as client:
+with socket.create_connection((sys.argv[1], {SERVICE}), timeout=60) as client:
     client.sendall(bytes(10**6))
     client.shutdown(socket.SHUT_WR)
     print(client.recv(100).decode())
@@ -76,16 +77,18 @@ client.sendall(str(count).encode())
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Lab]:
+def guarded(fill_lab: Callable[[Callable[[Lab], None]], Lab]) -> Lab:
     """shop/web and shop/other on host-a, shop/db on host-b, and a policy that denies by default."""
-    with Lab(hosts=2) as lab:
-        lab.network("shop")
-        web = lab.machine("shop/web", "host-a", {"app": "web"})
-        lab.machine("shop/other", "host-a")
-        db = lab.machine("shop/db", "host-b", {"app": "db"})
-        web.wait_reaches(db)
-        apply_policy(lab, GUARDED)
-        yield lab
+    return fill_lab(_fill)
+
+
+def _fill(lab: Lab) -> None:
+    lab.network("shop")
+    web = lab.machine("shop/web", "host-a", {"app": "web"})
+    lab.machine("shop/other", "host-a")
+    db = lab.machine("shop/db", "host-b", {"app": "db"})
+    web.wait_reaches(db)
+    apply_policy(lab, GUARDED)
 
 
 def _places(lab: Lab) -> tuple[Place, Place]:
@@ -110,7 +113,7 @@ def _send_much(source: Place, destination: Place) -> str:
     path = destination.namespace.log_dir / log
     wait_until("the server listens", lambda: path.exists() and "up" in path.read_text())
     sent = source.namespace.run("python3", "-c", _SEND, destination.address).stdout.strip()
-    server.wait(timeout=10)
+    server.wait(timeout=PACE.allow(10))
     return sent
 
 

@@ -11,6 +11,7 @@ from integration.lab.enter import inside
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.machine import Machine
+from integration.lab.pace import PACE
 from integration.lab.policies import apply_policy, rule_counters
 from integration.lab.stream import PORT, streaming
 from integration.lab.wait import wait_until
@@ -124,7 +125,7 @@ def _connected(
         with inside(source.namespace):
             for _ in range(count):
                 client = stack.enter_context(socket.socket(socket.AF_INET6))
-                client.settimeout(5)
+                client.settimeout(PACE.allow(5))
                 client.connect((destination.address, SERVICE))
                 server, _ = listener.accept()
                 stack.enter_context(server)
@@ -141,7 +142,7 @@ def _exchange(pairs: list[tuple[socket.socket, socket.socket]], text: bytes) -> 
             client.sendall(text)
         back = 0
         while back < len(pairs):
-            ready = selector.select(timeout=3)
+            ready = selector.select(timeout=PACE.allow(3))
             if not ready:
                 break
             for key, _ in ready:

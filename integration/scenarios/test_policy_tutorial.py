@@ -9,7 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from integration.lab.lab import Lab
+
+pytestmark = pytest.mark.namespaces_only("is about the command and the text")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,6 +12,8 @@ from integration.lab.lab import Lab
 from integration.lab.machine import Machine
 from integration.lab.probe import Probe, probing
 
+pytestmark = pytest.mark.namespaces_only("is about the lab's own probe")
+
 OUTAGE_NS = 200_000_000
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from integration.lab.lab import Lab
 from integration.lab.wait import wait_until
 from netagent.api.control.v1 import machine_service_pb2 as machine_pb
 from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub
+
+pytestmark = pytest.mark.namespaces_only("reads a host's files as this machine's")
 
 MACHINES = "SELECT network || '/' || machine, address, host, identity, epoch FROM machines"
 HOSTS = "SELECT name, address, locator, endpoint_address, endpoint_port FROM hosts"

@@ -17,7 +17,11 @@ from integration.scenarios.traffic import can_talk, pings, place_of
     [
         pytest.param(6, 1500, 1408, id="ipv6"),
         pytest.param(4, 9000, 8912, id="jumbo"),
-        pytest.param(6, 9000, 8912, id="ipv6-jumbo"),
+        pytest.param(
+            *(6, 9000, 8912),
+            id="ipv6-jumbo",
+            marks=pytest.mark.namespaces_only("IPv6 and jumbo frames are run there one by one"),
+        ),
     ],
 )
 def test_the_mesh_runs_on_other_underlays(
@@ -34,7 +38,7 @@ def test_the_mesh_runs_on_other_underlays(
         assert f"mtu {mtu_bytes}" in web.run("ip", "link", "show", "eth0")
         whole = str(mtu_bytes - 48)
         assert pings(place_of(web), db.address, "-M", "do", "-s", whole)
-        assert can_talk(place_of(lab.hosts["host-b"]), place_of(web))
+        assert pings(place_of(lab.hosts["host-b"]), web.address)
         print(f"{done['mbit_per_s']:.0f} Mbit/s")
         assert done["mbit_per_s"] > 100 / PACE.slowness
         lab.move(web, "host-b")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from integration.lab.probe import probing
 from integration.lab.stream import streaming
+from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.host import GuestHost
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.wheel import build_wheel, install_wheel, rename_wheel
 from integration.lab.wait import wait_until
 from integration.scenarios.traffic import pings, place_of
+from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
 SHORT_WATCHDOG = """
 mkdir -p /run/systemd/system/netagent-agent.service.d
@@ -51,22 +55,6 @@ def test_a_host_that_boots_anew_has_its_machines(vm_lab: VmLab, hard: bool) -> N
     wait_until("no condition is left", lambda: not host.status().conditions, timeout_s=60)
 
 
-def test_a_host_that_boots_anew_without_control_has_its_machines(vm_lab: VmLab) -> None:
-    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
-    web.wait_reaches(db)
-    host = vm_lab.hosts["host-a"]
-
-    vm_lab.kill_control()
-    host.reboot()
-
-    web.wait_reaches(db, timeout_s=120)
-    db.wait_reaches(web)
-    codes = {condition.code for condition in host.status().conditions}
-    assert codes == {"control_unreachable"}
-    vm_lab.start_control()
-    host.wait_in_step()
-
-
 def test_systemd_starts_an_agent_that_was_killed_and_no_packet_is_lost(vm_lab: VmLab) -> None:
     web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
     web.wait_reaches(db)
@@ -81,6 +69,28 @@ def test_systemd_starts_an_agent_that_was_killed_and_no_packet_is_lost(vm_lab: V
 
     assert record.whole().lost == 0
     assert (host.status().kernel_writes, host.status().drift_mended) == (0, 0)
+
+
+def test_a_machine_that_left_while_its_agent_was_dead_is_fenced_and_said(vm_lab: VmLab) -> None:
+    """Whoever handed the interface over may still run the machine: it is theirs to end."""
+    web, db = vm_lab.machine("shop/web", "host-a"), vm_lab.machine("shop/db", "host-b")
+    web.wait_reaches(db)
+    host = vm_lab.hosts["host-a"]
+
+    host.kill_agent()
+    vm_lab.move(web, "host-c")
+    host.start_agent()
+
+    wait_until("host-a says so", lambda: "machine_taken" in _codes(host))
+    assert [each.state for each in host.status().endpoints] == [agent_pb.ENDPOINT_STATE_FENCED]
+    db.wait_reaches(web)
+    host.detach(web.path)
+    wait_until("nothing is left to say", lambda: not _codes(host))
+    web.wait_reaches(db)
+
+
+def _codes(host: GuestHost) -> set[str]:
+    return {condition.code for condition in host.status().conditions}
 
 
 def test_systemd_replaces_an_agent_that_hangs(vm_lab: VmLab) -> None:
@@ -129,19 +139,44 @@ def _upgrade(host: GuestHost, wheel: tuple[str, bytes]) -> None:
     host.wait_in_step()
 
 
-def test_units_leave_daemons_little_to_do_harm_with(vm_lab: VmLab) -> None:
-    """systemd's own figure: 0 is a cage, 10 is a root shell."""
-    analyze = ("systemd-analyze", "security", "--no-pager")
-    levels = {}
-    for shell, unit in (
-        (vm_lab.hosts["host-a"].namespace, "netagent-agent.service"),
-        (vm_lab.control_shell, "netagent-control.service"),
-    ):
-        said = shell.run(*analyze, unit, check=False).stdout
-        found = re.search(r"exposure level for \S+: ([0-9.]+)", said)
-        assert found is not None, said
-        levels[unit] = float(found[1])
+@contextmanager
+def _with_control_installed(host: GuestHost) -> Iterator[GuestDaemon]:
+    """Install the unit of control beside an agent: the lab's own control has no systemd."""
+    control = GuestDaemon(host.namespace, "control")
+    host.run("netagent", "systemd", "install", "control")
+    try:
+        yield control
+    finally:
+        control.end()
+        host.run("netagent", "systemd", "remove", "control")
+        host.run("rm", "-rf", "/var/lib/netagent/control")
 
-    print(levels)
-    assert levels["netagent-control.service"] < 3
-    assert levels["netagent-agent.service"] < 6
+
+def test_control_runs_as_a_unit_and_systemd_starts_it_again(vm_lab: VmLab) -> None:
+    host = vm_lab.hosts["host-b"]
+    ask = ("netagent", "network", "list", "--timeout", "60", "--output", "json")
+
+    with _with_control_installed(host) as control:
+        control.start()
+        made = host.run("netagent", "network", "create", "blue", "--timeout", "60")
+        before = control.pid
+        control.crash()
+        wait_until("another runs", lambda: control.pid not in (0, before), timeout_s=60)
+        wait_until("it is ready", lambda: control.state == "active", timeout_s=60)
+
+        assert "blue" in made
+        assert "blue" in host.run(*ask)
+        assert host.status().connected, "the agent beside it has its own control"
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("agent", 6), ("control", 3)])
+def test_units_leave_daemons_little_to_do_harm_with(vm_lab: VmLab, kind: str, limit: float) -> None:
+    """systemd's own figure: 0 is a cage, 10 is a root shell."""
+    host = vm_lab.hosts["host-b"]
+    with _with_control_installed(host):
+        unit = f"netagent-{kind}.service"
+        said = host.run("systemd-analyze", "security", "--no-pager", unit, check=False)
+
+    found = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+    assert found is not None, said
+    assert float(found[1]) < limit

@@ -13,9 +13,7 @@ from integration.lab.enter import inside
 from integration.lab.host import Host
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace
-
-SILENCE_S = 1.0
-"""No answer for this long is silence; an answer takes about a millisecond."""
+from integration.lab.pace import PACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +42,12 @@ def place_of(owner: Machine | Host) -> Place:
 
 @contextlib.contextmanager
 def listening(at: Place, port: int) -> Iterator[socket.socket]:
-    """Listen for TCP, for the block; accepts after SILENCE_S without a connection time out."""
+    """Listen for TCP, for the block; accepts time out after a silence."""
     with inside(at.namespace):
         listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.settimeout(SILENCE_S)
+        listener.settimeout(PACE.silence_s)
         listener.bind((at.address, port))
         listener.listen()
         yield listener
@@ -61,7 +59,7 @@ def datagrams(at: Place, port: int = 0) -> Iterator[socket.socket]:
     with inside(at.namespace):
         opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     with opened:
-        opened.settimeout(SILENCE_S)
+        opened.settimeout(PACE.silence_s)
         opened.bind((at.address, port))
         yield opened
 
@@ -71,7 +69,7 @@ def connect(source: Place, destination: Place, port: int) -> str:
     with inside(source.namespace):
         client = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
     with client:
-        client.settimeout(SILENCE_S)
+        client.settimeout(PACE.silence_s)
         client.bind((source.address, 0))
         try:
             client.connect((destination.address, port))
@@ -87,7 +85,7 @@ def can_talk(source: Place, destination: Place, port: int = 7777) -> bool:
     with listening(destination, port) as listener, inside(source.namespace):
         client = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         with client:
-            client.settimeout(SILENCE_S)
+            client.settimeout(PACE.silence_s)
             client.bind((source.address, 0))
             try:
                 client.connect((destination.address, port))
@@ -95,7 +93,7 @@ def can_talk(source: Place, destination: Place, port: int = 7777) -> bool:
             except TimeoutError:
                 return False
             with server:
-                server.settimeout(SILENCE_S)
+                server.settimeout(PACE.silence_s)
                 client.sendall(b"question")
                 is_asked = server.recv(100) == b"question"
                 server.sendall(b"answer")
@@ -112,7 +110,7 @@ def received(listener: socket.socket) -> bytes | None:
 
 def pings(source: Place, address: str, *options: str) -> bool:
     """Whether one ping is answered."""
-    ping = ("ping", "-6", "-n", "-q", "-c", "1", "-W", str(SILENCE_S), *options, address)
+    ping = ("ping", "-6", "-n", "-q", "-c", "1", "-W", str(PACE.silence_s), *options, address)
     return source.namespace.run(*ping, check=False).returncode == 0
 
 

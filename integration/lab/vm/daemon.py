@@ -34,8 +34,12 @@ class GuestDaemon:
     @property
     def is_running(self) -> bool:
         """Whether systemd has it running, or starting."""
-        shown = self._show("ActiveState")
-        return shown in ("active", "activating", "reloading")
+        return self.state in ("active", "activating", "reloading")
+
+    @property
+    def state(self) -> str:
+        """What systemd calls the unit's state: `active` once it is ready."""
+        return self._show("ActiveState")
 
     @property
     def pid(self) -> int:

@@ -76,7 +76,6 @@ class GuestHost:
 name = "{self.name}"
 control = "{self._control_target}"
 endpoint = "{endpoint}:{WIREGUARD_PORT}"
-audit_interval_s = 10.0
 """
         self.namespace.write("/usr/local/sbin/lab-cable", (GUEST / "lab-cable").read_bytes())
         self.namespace.script("chmod 755 /usr/local/sbin/lab-cable; mkdir -p /etc/netagent")

@@ -53,10 +53,7 @@ def unpack_kernel(package: Path, root: Path, out: Path, name: str) -> str:
     """
     unpacked = out / f"unpacked-{name}"
     unpacked.mkdir()
-    stream = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE)
-    subprocess.run(["tar", "-x", "-C", str(unpacked)], stdin=stream.stdout, check=True)
-    if stream.wait() != 0:
-        raise RuntimeError(f"{package} cannot be unpacked")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(unpacked)], check=True)
     (modules,) = (unpacked / "lib/modules").iterdir()
     release = modules.name
     _prune(modules / "kernel")

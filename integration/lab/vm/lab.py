@@ -59,7 +59,11 @@ systemctl start netagent-control.service
 
 
 class VmLab(Lab):
-    """A lab of virtual machines. kernels: of the hosts, in turn."""
+    """A lab of virtual machines.
+
+    kernels: of the hosts, in turn. is_control_guest: whether control is one more virtual machine;
+    otherwise it runs in a namespace on the same underlay.
+    """
 
     hosts: dict[str, GuestHost]  # type: ignore[assignment]
 
@@ -72,6 +76,7 @@ class VmLab(Lab):
         underlay: int = 4,
         is_bound: bool = True,
         kernels: Sequence[str] = (DEFAULT,),
+        is_control_guest: bool = True,
     ) -> None:
         if not 0 < hosts <= HOSTS_MAX:
             raise ValueError(f"hosts: {hosts} is not within 1 to {HOSTS_MAX}")
@@ -80,6 +85,8 @@ class VmLab(Lab):
         )
         self.hosts = {}
         self._kernels = kernels
+        self._is_control_guest = is_control_guest
+        self.control_vm: VirtualMachine | None = None
         self._numbers = itertools.count(2)
 
     def start(self) -> None:
@@ -90,9 +97,9 @@ class VmLab(Lab):
         self.directory.mkdir(mode=0o755)
         self._write_down()
         if is_accelerated(image):
-            set_pace(2.0, "50M", 1000)
+            set_pace(2.0, "50M", 1000, 1.0)
         else:
-            set_pace(EMULATED_SLOWNESS, "2M", 100)
+            set_pace(EMULATED_SLOWNESS, "2M", 100, 4.0)
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
         write_ssh_config(self.directory, image.key)
@@ -100,9 +107,10 @@ class VmLab(Lab):
         self._switch_on(image, (installed, BOOTED))
         self._write_down()
         at_once(self._guests, lambda guest: self._bring_to(*guest, installed, wheel))
-        self.control_shell.forward(self.control_socket, CONTROL_SOCKET)
+        if self._is_control_guest:
+            self.control_shell.forward(self.control_socket, CONTROL_SOCKET)
+            self.start_control()
         at_once(self.hosts.values(), GuestHost.connect)
-        self.start_control()
         self._start_agents()
 
     def _bring_to(
@@ -116,7 +124,7 @@ class VmLab(Lab):
         shell.set_clock()
         if vm.stage != installed:
             install_wheel(shell, wheel)
-            if shell is self.control_shell:
+            if vm is self.control_vm:
                 self._configure_control()
             else:
                 self.hosts[shell.name].configure()
@@ -125,6 +133,19 @@ class VmLab(Lab):
         shell.set_clock()
 
     def _switch_on(self, image: Image, stages: Sequence[str]) -> None:
+        if self._is_control_guest:
+            self._switch_on_control(image, stages)
+        else:
+            self._start_control()
+        for number in range(self._host_count):
+            place = FIRST_HOST_NUMBER + number
+            vm, shell = self._make_vm(image, host_name(number), place, stages, number)
+            address = underlay_address(self._underlay, place)
+            self.hosts[vm.shape.name] = GuestHost(
+                self.fabric, vm, shell, address, self.control_target
+            )
+
+    def _switch_on_control(self, image: Image, stages: Sequence[str]) -> None:
         address = underlay_address(self._underlay, CONTROL_NUMBER)
         self.control_target = f"[{address}]:{CONTROL_PORT}"
         if address.version == 4:
@@ -133,13 +154,6 @@ class VmLab(Lab):
             image, "control", CONTROL_NUMBER, stages
         )
         self.control = GuestDaemon(self.control_shell, "control")  # type: ignore[assignment]
-        for number in range(self._host_count):
-            place = FIRST_HOST_NUMBER + number
-            vm, shell = self._make_vm(image, host_name(number), place, stages, number)
-            address = underlay_address(self._underlay, place)
-            self.hosts[vm.shape.name] = GuestHost(
-                self.fabric, vm, shell, address, self.control_target
-            )
 
     def _make_vm(
         self, image: Image, name: str, place: int, stages: Sequence[str], number: int = 0
@@ -171,11 +185,14 @@ class VmLab(Lab):
         listen = f"unix://{CONTROL_SOCKET},{self.control_target}"
         shell.run("mkdir", "-p", "/etc/netagent")
         settings = f'listen = "{listen}"\ninsecure = true\n'
-        if PACE.slowness >= EMULATED_SLOWNESS:
-            settings += "prepare_bound_s = 15.0\nsettle_bound_s = 20.0\n"
+        settings += "".join(f"{name} = {bound_s}\n" for name, bound_s in self._bounds())
         shell.write("/etc/netagent/control.toml", settings.encode())
         install = f"{VENV}/bin/netagent systemd install control"
         shell.script(f"{install}; systemctl -q enable {self.control.unit}")
+
+    def _bounds(self) -> Iterable[tuple[str, float]]:
+        is_emulated = PACE.slowness >= EMULATED_SLOWNESS
+        return (("prepare_bound_s", 15.0), ("settle_bound_s", 20.0)) if is_emulated else ()
 
     def _start_agents(self) -> None:
         at_once(self.hosts.values(), lambda host: host.agent.start())
@@ -215,8 +232,13 @@ class VmLab(Lab):
         """Make the lab what it was after `start`: no network, no machine, new daemons."""
         self._end_machines()
         at_once(self.hosts.values(), GuestHost.prune)
-        self.control_shell.script(PRUNE_CONTROL)
-        self.wait_control()
+        if self._is_control_guest:
+            self.control_shell.script(PRUNE_CONTROL)
+            self.wait_control()
+        else:
+            self.control.end()
+            shutil.rmtree(self.directory / "control")
+            self.start_control()
         self._start_agents()
 
     def show_logs(self) -> None:
@@ -241,8 +263,9 @@ class VmLab(Lab):
 
     @property
     def virtual_machines(self) -> list[VirtualMachine]:
-        """Control's first."""
-        return [self.control_vm, *(host.vm for host in self.hosts.values())]
+        """Control's first, if it is one."""
+        controls = [self.control_vm] if self.control_vm is not None else []
+        return [*controls, *(host.vm for host in self.hosts.values())]
 
     def measure_memory_mib(self) -> dict[str, int]:
         """Return what each QEMU takes of this machine's memory."""
@@ -256,9 +279,8 @@ class VmLab(Lab):
         write_places(self.directory, self._shells())
 
     def _shells(self) -> list[GuestShell]:
-        if not hasattr(self, "control_shell"):
-            return []
-        return [self.control_shell, *(host.namespace for host in self.hosts.values())]
+        controls = [self.control_shell] if self.control_vm is not None else []
+        return [*controls, *(host.namespace for host in self.hosts.values())]
 
 
 def _stage_of(wheel: bytes) -> str:
@@ -268,8 +290,9 @@ def _stage_of(wheel: bytes) -> str:
 
 
 def _own_files() -> list[Path]:
+    """Return what says how a guest is made ready; the rest changes nothing in it."""
     here = Path(__file__).parent
-    return [path for kind in ("*.py", "guest/*") for path in sorted(here.glob(kind))]
+    return [*sorted((here / "guest").iterdir()), here / "host.py", here / "lab.py"]
 
 
 def resident_mib(pid: int) -> int:

@@ -17,7 +17,7 @@ from integration.lab.vm.lab import VmLab
 
 
 class Pool:
-    """The labs of a run. kernels: of the hosts, in turn."""
+    """The labs of a run, with control in a namespace. kernels: of the hosts, in turn."""
 
     def __init__(self, kernels: Sequence[str]) -> None:
         self._kernels = kernels
@@ -36,7 +36,7 @@ class Pool:
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[VmLab]:
         """Make a lab of another shape, for the block."""
-        with VmLab(**{"kernels": self._kernels, **options}) as lab:
+        with VmLab(**{"kernels": self._kernels, "is_control_guest": False, **options}) as lab:
             yield lab
 
     def spoil(self) -> None:
@@ -61,7 +61,7 @@ class Pool:
             self._lab.show_logs()
             self.stop()
         if self._lab is None:
-            lab = VmLab(hosts=3, kernels=self._kernels)
+            lab = VmLab(hosts=3, kernels=self._kernels, is_control_guest=False)
             lab.__enter__()
             self._lab = lab
         return self._lab
