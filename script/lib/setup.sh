@@ -11,6 +11,9 @@ tcpdump iputils-ping procps util-linux ethtool nftables"
 # For the lab of virtual machines; its image is built when it is first used.
 VM_PACKAGES="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static cpio openssh-client"
 
+# For hosts that Vagrant makes.
+VAGRANT_PACKAGES="vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base"
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

@@ -89,10 +89,7 @@ class VmLab(Lab):
         wheel = build_wheel()
         self.directory.mkdir(mode=0o755)
         self._write_down()
-        if is_accelerated(image):
-            set_pace(2.0, "50M", 1000)
-        else:
-            set_pace(EMULATED_SLOWNESS, "2M", 100)
+        adopt_pace(image)
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
         write_ssh_config(self.directory, image.key)
@@ -100,6 +97,10 @@ class VmLab(Lab):
         self._switch_on(image, (installed, BOOTED))
         self._write_down()
         at_once(self._guests, lambda guest: self._bring_to(*guest, installed, wheel))
+        self._start_daemons()
+
+    def _start_daemons(self) -> None:
+        """Reach control and agents from here, start them, and wait until they are in step."""
         self.control_shell.forward(self.control_socket, CONTROL_SOCKET)
         at_once(self.hosts.values(), GuestHost.connect)
         self.start_control()
@@ -259,6 +260,14 @@ class VmLab(Lab):
         if not hasattr(self, "control_shell"):
             return []
         return [self.control_shell, *(host.namespace for host in self.hosts.values())]
+
+
+def adopt_pace(image: Image) -> None:
+    """Say how fast this machine's guests are."""
+    if is_accelerated(image):
+        set_pace(2.0, "50M", 1000)
+    else:
+        set_pace(EMULATED_SLOWNESS, "2M", 100)
 
 
 def _stage_of(wheel: bytes) -> str:
