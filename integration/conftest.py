@@ -32,8 +32,8 @@ TOOLS = {
 LABS = {"vm": VmLab, "vagrant": VagrantLab}
 """Of virtual machines, by backend."""
 LAB_FIXTURES = frozenset({"lab", "shared", "make_lab", "vm_lab", "vm_only"})
-VM_TIMEOUT_S = 1800
-"""Of one test; the first of a run boots the lab, and may build the image."""
+TIMEOUT_S = {"vm": 1800, "vagrant": 3600}
+"""Of one test; the first of a run boots the lab, and may build the image. Vagrant keeps nothing."""
 
 KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
 """Consoles and logs of virtual machines in whose lab a test failed."""
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elif why := _cannot_run(item, backend):
             item.add_marker(pytest.mark.skip(reason=why))
         if backend in LABS:
-            item.add_marker(pytest.mark.timeout(VM_TIMEOUT_S))
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S[backend]))
 
 
 def _cannot_run(item: pytest.Item, backend: str) -> str:

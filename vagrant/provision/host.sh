@@ -1,6 +1,6 @@
 #!/bin/sh
 # Starts the agent, and this host's sample machines.
-# ADDRESS: of this host on the underlay. CONTROL: that of control. MACHINES: NETWORK/NAME…
+# ADDRESS: of this host on the underlay. CONTROL: that of control. MACHINES: NETWORK/NAME:LABEL…
 set -eu
 mkdir -p /etc/netagent
 cat >/etc/netagent/agent.toml <<END
@@ -17,21 +17,21 @@ systemctl --quiet enable netagent-agent
 systemctl restart netagent-agent
 echo "the agent runs"
 
-# Hosts may come up before control does.
+# Hosts may come up before control does, and before it has the networks.
 export NETAGENT_CONTROL="$CONTROL:7400"
-for machine in $MACHINES; do
-  tries=0
-  until netagent machine get "$machine" >/dev/null 2>&1; do
+for each in $MACHINES; do
+  machine=${each%%:*} tries=0
+  until netagent machine get "$machine" >/dev/null 2>&1 ||
+    problem=$(netagent machine create "$machine" --host "$(hostname)" --label "${each#*:}" 2>&1); do
     tries=$((tries + 1))
     if [ "$tries" -gt 200 ]; then
-      netagent machine get "$machine" || true
-      echo "error: control has no machine $machine; is it up? vagrant provision $(hostname), then" >&2
+      echo "$problem; once that is mended: vagrant provision $(hostname)" >&2
       exit 1
     fi
     sleep 3
   done
-  machine up "$machine"
-  if ! netagent machine get "$machine" --output json | grep -q '"host": "'; then
-    netagent move "$machine" --to "$(hostname)"
+  if netagent machine get "$machine" --output json | grep -q "\"host\": \"$(hostname)\""; then
+    machine up "$machine"
+    echo "$machine runs"
   fi
 done

@@ -27,7 +27,7 @@ from integration.lab.vm.qemu import Shape
 from integration.lab.vm.shell import GuestShell, write_ssh_config
 
 HOSTS_MAX = 9
-UP_TIMEOUT_S = 1500
+UP_TIMEOUT_S = 3000
 SSH_CONFIG_TIMEOUT_S = 120
 MTU_BYTES = 1500
 UNDERLAY = ipaddress.IPv4Network("192.168.56.0/24")
