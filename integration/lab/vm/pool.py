@@ -17,10 +17,10 @@ from integration.lab.vm.lab import VmLab
 
 
 class Pool:
-    """The labs of a run. kind: what makes one. kernels: of the hosts, in turn."""
+    """The labs of a run. make: what makes one of a shape. kernels: of the hosts, in turn."""
 
-    def __init__(self, kind: type[VmLab], kernels: Sequence[str]) -> None:
-        self._kind = kind
+    def __init__(self, make: Callable[..., VmLab], kernels: Sequence[str]) -> None:
+        self._make = make
         self._kernels = kernels
         self._lab: VmLab | None = None
         self._filled_by: Callable[[Any], None] | None = None
@@ -37,7 +37,7 @@ class Pool:
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[VmLab]:
         """Make a lab of another shape, for the block."""
-        with self._kind(**{"kernels": self._kernels, **options}) as lab:
+        with self._make(**{"kernels": self._kernels, **options}) as lab:
             yield lab
 
     def spoil(self) -> None:
@@ -62,7 +62,7 @@ class Pool:
             self._lab.show_logs()
             self.stop()
         if self._lab is None:
-            lab = self._kind(hosts=3, kernels=self._kernels)
+            lab = self._make(hosts=3, kernels=self._kernels)
             lab.__enter__()
             self._lab = lab
         return self._lab
