@@ -21,8 +21,16 @@ echo "the agent runs"
 export NETAGENT_CONTROL="$CONTROL:7400"
 for each in $MACHINES; do
   machine=${each%%:*} tries=0
-  until netagent machine get "$machine" >/dev/null 2>&1 ||
-    problem=$(netagent machine create "$machine" --host "$(hostname)" --label "${each#*:}" 2>&1); do
+  while :; do
+    code=0
+    problem=$(netagent --timeout 60 machine create "$machine" --host "$(hostname)" --label "${each#*:}" 2>&1) || code=$?
+    case $code in
+      0) break ;;
+      5) # it is there already, and may have moved
+        netagent machine get "$machine" --output json | grep -q "\"host\": \"$(hostname)\"" || continue 2
+        break
+        ;;
+    esac
     tries=$((tries + 1))
     if [ "$tries" -gt 200 ]; then
       echo "$problem; once that is mended: vagrant provision $(hostname)" >&2
@@ -30,8 +38,6 @@ for each in $MACHINES; do
     fi
     sleep 3
   done
-  if netagent machine get "$machine" --output json | grep -q "\"host\": \"$(hostname)\""; then
-    machine up "$machine"
-    echo "$machine runs"
-  fi
+  machine up "$machine"
+  echo "$machine runs"
 done

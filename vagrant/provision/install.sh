@@ -14,4 +14,4 @@ fi
 /opt/netagent/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall "$wheel"
 ln -sf /opt/netagent/bin/netagent /usr/local/bin/
 rm "$wheel"
-echo "$(netagent --version) installed"
+echo "$(basename "$wheel") installed"
