@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-BACKENDS = ("netns", "vm")
+BACKENDS = ("netns", "vm", "vagrant")
 
 # Several labs may run on the machine: how long an example takes says nothing about our code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,7 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare `--long`, and which lab the scenarios run on."""
     parser.addoption("--long", action="store_true", help="also run tests marked `long`")
     parser.addoption(
-        "--lab", choices=BACKENDS, help="what hosts of the lab are: namespaces, or VMs"
+        "--lab",
+        choices=BACKENDS,
+        help="what hosts of the lab are: namespaces, VMs, Vagrant's VMs",
     )
     parser.addoption(
         "--lab-results", type=Path, metavar="FILE", help="where to add what became of scenarios"

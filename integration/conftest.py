@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from integration.lab.backend import CannotDo
 from integration.lab.lab import Lab
 from integration.lab.results import add_results
+from integration.lab.vagrant.lab import VagrantLab
+from integration.lab.vagrant.place import TOOLS as VAGRANT_TOOLS
 from integration.lab.vm.image import HOST_TOOLS
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.pool import Pool
@@ -25,10 +28,13 @@ HERE = Path(__file__).parent
 TOOLS = {
     "netns": ("wg", "wireguard-go", "iperf3", "tcpdump", "tc"),
     "vm": ("iperf3", "tcpdump", *HOST_TOOLS),
+    "vagrant": ("iperf3", "tcpdump", *HOST_TOOLS, *VAGRANT_TOOLS),
 }
+LABS = {"vm": partial(VmLab, is_control_guest=False), "vagrant": VagrantLab}
+"""Of virtual machines, by backend. Control is in a namespace where it can be, which is quicker."""
 LAB_FIXTURES = frozenset({"lab", "shared", "fill_lab", "make_lab", "vm_lab", "vm_only"})
-VM_TIMEOUT_S = 1800
-"""Of one test; the first of a run boots the lab, and may build the image."""
+TIMEOUT_S = {"vm": 1800, "vagrant": 3600}
+"""Of one test; the first of a run boots the lab, and may build the image. Vagrant keeps nothing."""
 
 KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
 """Consoles and logs of virtual machines in whose lab a test failed."""
@@ -53,8 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(absent)}"))
         elif why := _cannot_run(item, backend):
             item.add_marker(pytest.mark.skip(reason=why))
-        if backend == "vm":
-            item.add_marker(pytest.mark.timeout(VM_TIMEOUT_S))
+        if backend in LABS:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S[backend]))
 
 
 def _cannot_run(item: pytest.Item, backend: str) -> str:
@@ -63,7 +69,7 @@ def _cannot_run(item: pytest.Item, backend: str) -> str:
     marker = item.get_closest_marker("namespaces_only")
     if backend != "netns" and marker is not None:
         return str(marker.args[0])
-    if backend == "vm" and not fixtures:
+    if backend in LABS and not fixtures:
         return "is about namespaces of this machine"
     if backend == "netns" and fixtures & {"vm_lab", "vm_only"}:
         return "needs hosts with kernels of their own: --lab vm"
@@ -125,7 +131,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
     """The virtual machines of this run; none before one is asked for."""
-    made = Pool(str(pytestconfig.getoption("--lab-kernels")).split(","))
+    kernels = str(pytestconfig.getoption("--lab-kernels")).split(",")
+    made = Pool(LABS[_backend(pytestconfig)], kernels)
     try:
         yield made
     finally:
@@ -135,7 +142,7 @@ def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
 @pytest.fixture
 def make_lab(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """What makes a lab of another shape: a context manager with the arguments of Lab."""
-    if _backend(request.config) == "vm":
+    if _backend(request.config) in LABS:
         pool: Pool = request.getfixturevalue("pool")
         return pool.open
     return Lab
@@ -144,7 +151,7 @@ def make_lab(request: pytest.FixtureRequest) -> Callable[..., Any]:
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Three hosts without machines, for one test that may do what it likes to them."""
-    if _backend(request.config) == "vm":
+    if _backend(request.config) in LABS:
         pool: Pool = request.getfixturevalue("pool")
         yield pool.take(_fill_little, is_left_as_found=False)
         return
@@ -183,7 +190,7 @@ def vm_lab(lab: Any) -> Any:
 
 def _scope(fixture_name: str, config: pytest.Config) -> Any:
     """Namespaces are cheap: one lab more for the run. Virtual machines come from the pool."""
-    return "function" if _backend(config) == "vm" else "session"
+    return "function" if _backend(config) in LABS else "session"
 
 
 @pytest.fixture(scope=_scope)
@@ -192,7 +199,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     shop: web-1 and web-2 on host-a, db-1 on host-b. lab: ops-1 on host-a, ops-2 on host-c.
     """
-    if _backend(request.config) == "vm":
+    if _backend(request.config) in LABS:
         pool: Pool = request.getfixturevalue("pool")
         failed_before = request.session.testsfailed
         yield pool.take(_fill, is_left_as_found=True)

@@ -4,6 +4,7 @@ examples:
   script/lab up                                     control and three hosts with agents
   script/lab up --name big --hosts 8 --underlay 6   another, beside it
   script/lab up --backend vm                        hosts that are virtual machines
+  script/lab up --backend vagrant                   the same, made by Vagrant
   script/lab machine shop/web-1 --host host-a       a machine, in a namespace of its own
   script/lab move shop/web-1 --to host-b            with its interface at both places
   script/lab status                                 hosts, machines, processes and their logs

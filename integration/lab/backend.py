@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from netagent.dataplane.tables import Layout
 
-BACKENDS = ("netns", "vm")
+BACKENDS = ("netns", "vm", "vagrant")
 
 
 class CannotDo(Exception):  # not a failure: another backend can

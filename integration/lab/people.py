@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 
+from integration.lab.backend import CannotDo
 from integration.lab.kept import (
     KeptLab,
     find_labs,
@@ -20,6 +21,7 @@ from integration.lab.kept import (
 from integration.lab.lab import Lab
 from integration.lab.namespace import Namespace, start_namespace
 from integration.lab.process import NETAGENT
+from integration.lab.vagrant.lab import VagrantLab
 from integration.lab.vm.kept import adapt, cable_in, find_shells, is_virtual, plug
 from integration.lab.vm.lab import VmLab
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
@@ -48,12 +50,14 @@ def run_up(given: argparse.Namespace) -> int:
         raise Refused(f"lab {name} is there already: script/lab status, or down, --name {name}")
     try:
         shape = {"hosts": given.hosts, "mtu_bytes": given.mtu, "underlay": given.underlay}
+        kernels = given.kernels.split(",")
         if given.backend == "vm":
-            kernels = given.kernels.split(",")
             lab: Lab = VmLab(name, **shape, kernels=kernels, is_bound=False)
+        elif given.backend == "vagrant":
+            lab = VagrantLab(name, **shape, kernels=kernels, is_bound=False)
         else:
             lab = Lab(name, **shape, is_bound=False)
-    except ValueError as error:
+    except (ValueError, CannotDo) as error:
         raise Refused(str(error)) from error
     try:
         lab.start()

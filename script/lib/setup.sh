@@ -14,6 +14,9 @@ GUEST_PACKAGES="qemu-system-x86 busybox-static cpio"
 # For the lab of virtual machines; its image is built when it is first used.
 VM_PACKAGES="$GUEST_PACKAGES qemu-utils mmdebstrap e2fsprogs openssh-client"
 
+# For hosts that Vagrant makes.
+VAGRANT_PACKAGES="vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base"
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

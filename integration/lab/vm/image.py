@@ -33,6 +33,7 @@ GUEST_PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "dbus", "kmod", "openssh-server", "procps"),
     *("python3", "python3-venv", "libbpf1", "wireguard-tools"),  # what netagent needs
     *("iproute2", "iputils-ping", "bpftool", "ethtool", "iperf3", "tcpdump"),  # what tests need
+    "sudo",  # what Vagrant needs
 )
 GUEST_FILES = ("init", "lab-identity", "lab-identity.service")
 HOST_TOOLS = ("mmdebstrap", "mke2fs", "qemu-img", "qemu-system-x86_64", "cpio", "ssh")

@@ -96,10 +96,7 @@ class VmLab(Lab):
         wheel = build_wheel()
         self.directory.mkdir(mode=0o755)
         self._write_down()
-        if is_accelerated(image):
-            set_pace(2.0, "50M", 1000, 1.0)
-        else:
-            set_pace(EMULATED_SLOWNESS, "2M", 100, 4.0)
+        adopt_pace(image)
         self.fabric = self._start_namespace("fabric")
         make_bridge(self.fabric, self._mtu_bytes)
         write_ssh_config(self.directory, image.key)
@@ -107,7 +104,11 @@ class VmLab(Lab):
         self._switch_on(image, (installed, BOOTED))
         self._write_down()
         at_once(self._guests, lambda guest: self._bring_to(*guest, installed, wheel))
-        if self._is_control_guest:
+        self._start_daemons()
+
+    def _start_daemons(self) -> None:
+        """Reach control and agents from here, start them, and wait until they are in step."""
+        if self.control_vm is not None:
             self.control_shell.forward(self.control_socket, CONTROL_SOCKET)
             self.start_control()
         at_once(self.hosts.values(), GuestHost.connect)
@@ -281,6 +282,14 @@ class VmLab(Lab):
     def _shells(self) -> list[GuestShell]:
         controls = [self.control_shell] if self.control_vm is not None else []
         return [*controls, *(host.namespace for host in self.hosts.values())]
+
+
+def adopt_pace(image: Image) -> None:
+    """Say how fast this machine's guests are."""
+    if is_accelerated(image):
+        set_pace(2.0, "50M", 1000, 1.0)
+    else:
+        set_pace(EMULATED_SLOWNESS, "2M", 100, 4.0)
 
 
 def _stage_of(wheel: bytes) -> str:

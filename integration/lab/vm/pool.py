@@ -17,9 +17,10 @@ from integration.lab.vm.lab import VmLab
 
 
 class Pool:
-    """The labs of a run, with control in a namespace. kernels: of the hosts, in turn."""
+    """The labs of a run. make: what makes one of a shape. kernels: of the hosts, in turn."""
 
-    def __init__(self, kernels: Sequence[str]) -> None:
+    def __init__(self, make: Callable[..., VmLab], kernels: Sequence[str]) -> None:
+        self._make = make
         self._kernels = kernels
         self._lab: VmLab | None = None
         self._filled_by: Callable[[Any], None] | None = None
@@ -36,7 +37,7 @@ class Pool:
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[VmLab]:
         """Make a lab of another shape, for the block."""
-        with VmLab(**{"kernels": self._kernels, "is_control_guest": False, **options}) as lab:
+        with self._make(**{"kernels": self._kernels, **options}) as lab:
             yield lab
 
     def spoil(self) -> None:
@@ -61,7 +62,7 @@ class Pool:
             self._lab.show_logs()
             self.stop()
         if self._lab is None:
-            lab = VmLab(hosts=3, kernels=self._kernels, is_control_guest=False)
+            lab = self._make(hosts=3, kernels=self._kernels)
             lab.__enter__()
             self._lab = lab
         return self._lab
