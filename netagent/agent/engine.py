@@ -314,6 +314,7 @@ class Engine:
             mtu_bytes=self._mtu_bytes,
             endpoints=self.endpoints() if is_up else (),
             counters=self._kernel.datapath.counters() if is_up else {},
+            misdirected=self._kernel.datapath.misdirected() if is_up else {},
             maps={
                 "location": (self.view.count_locations(), capacities.locations),
                 "transition": (self.view.count_transitions(), capacities.transitions),

@@ -149,6 +149,8 @@ def status_view(status: agent_pb.GetStatusResponse) -> Document:
                 else None,
                 "received_bytes": peer.received_bytes,
                 "sent_bytes": peer.sent_bytes,
+                "misdirected_forwarded": peer.misdirected_forwarded,
+                "misdirected_dropped": peer.misdirected_dropped,
             }
             for peer in status.peers
         ],

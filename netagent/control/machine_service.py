@@ -116,24 +116,7 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
     async def DeleteMachine(  # noqa: D102
         self, request: pb.DeleteMachineRequest, context: _Context
     ) -> pb.DeleteMachineResponse:
-        def plan(view: View) -> Plan:
-            path = resolve_machine(view, request.machine)
-            old = view.machines[path]
-            check_etag(request.etag, old.revision, f"machine {path}")
-            if old.value.move_id is not None:
-                raise StateError(
-                    f"machine: {path} is on move {old.value.move_id}; wait until that has settled"
-                )
-            machine = old.value.machine
-            operations: list[Operation] = [
-                Delete(keys.machine_key(path)),
-                Delete(keys.id_key(machine.stable_id)),
-            ]
-            if machine.host is not None:
-                operations.append(Delete(keys.at_key(machine.host, path)))
-            return Plan((Unchanged(keys.machine_key(path), old.revision),), tuple(operations))
-
-        await self._writer.write(plan)
+        await self._writer.write(lambda view: plan_deletion(view, request.machine, request.etag))
         return pb.DeleteMachineResponse()
 
     def _scope_of_identity(self, network: str, labels: dict[str, str]) -> list[str]:
@@ -142,6 +125,25 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
         if known is not None and keys.identity_key(known.value.number, labels) in view.numbers:
             return []
         return ["identities"]
+
+
+def plan_deletion(view: View, machine_name: str, etag: str = "") -> Plan:
+    """Return the plan that deletes a machine; StateError while it is on a move."""
+    path = resolve_machine(view, machine_name)
+    old = view.machines[path]
+    check_etag(etag, old.revision, f"machine {path}")
+    if old.value.move_id is not None:
+        raise StateError(
+            f"machine: {path} is on move {old.value.move_id}; wait until that has settled"
+        )
+    machine = old.value.machine
+    operations: list[Operation] = [
+        Delete(keys.machine_key(path)),
+        Delete(keys.id_key(machine.stable_id)),
+    ]
+    if machine.host is not None:
+        operations.append(Delete(keys.at_key(machine.host, path)))
+    return Plan((Unchanged(keys.machine_key(path), old.revision),), tuple(operations))
 
 
 def _plan_creation(

@@ -26,6 +26,7 @@ from netagent.dataplane.abi import (
     Constants,
     Counter,
     EndpointRow,
+    Misdirected,
     TransitionRow,
     Verdict,
     pin_root,
@@ -46,11 +47,12 @@ from netagent.dataplane.tables import (
     ENDPOINT,
     FRAGMENTS,
     LOCATION,
+    MISDIRECTED,
     TRANSITION,
     Counters,
     Table,
 )
-from netagent.model.addresses import StableId
+from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Location
 
@@ -99,6 +101,7 @@ class Datapath:
         self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
         self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
+        self._misdirected = Table(MISDIRECTED, pin_dir / "misdirected")
         self.connections = Connections(pin_dir / "conntrack", time.monotonic_ns)
         self.policies = PolicyMaps(pin_dir)
         self.events = Events(pin_dir)
@@ -135,7 +138,8 @@ class Datapath:
         return [*ids, *self.policies.map_ids, *self.events.map_ids, self._counters.map_id]
 
     def _tables(self) -> tuple[Table[Any, Any], ...]:
-        return self.location, self.transition, self.endpoint, self.conntrack, self.fragments
+        state = self.conntrack, self.fragments, self._misdirected
+        return self.location, self.transition, self.endpoint, *state
 
     def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
         with (
@@ -205,6 +209,10 @@ class Datapath:
     def counters(self) -> dict[Verdict, Counter]:
         """Return packets and bytes by verdict, summed over processors."""
         return self._counters.read()
+
+    def misdirected(self) -> dict[Locator, Misdirected]:
+        """Return what hosts sent here for ids that are elsewhere, by their locators."""
+        return self._misdirected.items()
 
     def close(self) -> None:
         """Close all descriptors; everything stays pinned and attached."""

@@ -15,6 +15,7 @@ from move_agent import Said
 from move_store import Store
 
 from netagent.api.control.v1 import sync_service_pb2 as pb
+from netagent.control.machine_service import plan_deletion
 from netagent.control.move_begin import Wish, plan_begin
 from netagent.control.move_plans import plan_abort, plan_action, plan_call
 from netagent.control.outbox import Outbox
@@ -83,6 +84,9 @@ class Control:
     def abort(self, move_id: str) -> bool:
         return self._try(lambda: plan_abort(self.view, move_id, "no"))
 
+    def delete(self, path: str) -> bool:
+        return self._try(lambda: plan_deletion(self.view, path))
+
     def plan(self, action: Action) -> Plan:
         return plan_action(self.view, action)
 
@@ -127,7 +131,9 @@ class Control:
             self._progress(host)
 
     def reported(self, said: Said) -> None:
-        path = self.view.paths_by_id[said.stable_id]
+        path = self.view.paths_by_id.get(said.stable_id)
+        if path is None:
+            return
         move_id = self.view.machines[path].value.move_id
         if move_id in self.machines:
             self._handle(move_id, HostReported(said.host, said.epoch, said.report))

@@ -49,11 +49,13 @@ class World:
         self.agents: dict[str, Agent] = {}
         self.owners: dict[int, str] = {1: "a"}
         self.newest: dict[str, int] = {}
+        self.epoch = 1
         self.forced: set[int] = set()
         self.called: set[str] = set()
         self.said: list[Said] = []
         self.late: list[Plan] = []
         self.moves = 0
+        self.is_deleted = False
         puts: list[Operation] = [Put(keys.network_key("blue"), encode_network(BLUE))]
         self.records = {
             name: make_host(
@@ -116,6 +118,18 @@ class World:
             link.up.extend(reports)
             self.said += reports
 
+    def attach(self, host: str, nth: int) -> None:
+        """Somebody attaches it, wherever it belongs."""
+        self.agents[host].attach(WEB)
+
+    def detach(self, host: str, nth: int) -> None:
+        self.agents[host].detach(WEB)
+
+    def delete(self, host: str, nth: int) -> None:
+        """Not often, for little comes after it."""
+        if nth % 10 == 0:
+            self.is_deleted |= self.control.delete("blue/web")
+
     # What the network does
 
     def send(self, host: str, nth: int = 0) -> None:
@@ -157,6 +171,18 @@ class World:
     def deliver_an_old_report_again(self, host: str, nth: int) -> None:
         if self.said:
             self.control.reported(self.said[nth % len(self.said)])
+
+    def deliver_late_flows(self, host: str, nth: int) -> None:
+        """Hosts carry flows here under every epoch that there was."""
+        agent = self.agents[host]
+        for epoch, owner in self.owners.items():
+            for sender in self.agents.values():
+                if agent.takes_flows(WEB, epoch, sender.own):
+                    row = agent.view.location(WEB)
+                    assert owner == host, "6: flows of a move to another host"
+                    assert sender is not agent
+                    assert epoch not in self.forced, "6: flows of a host that is dead"
+                    assert row is None or row.epoch <= epoch, "6: flows of an earlier move"
 
     def cut(self, host: str, nth: int = 0) -> None:
         if host in self.control.links:
@@ -229,10 +255,14 @@ class World:
         """Check what holds after every single write."""
         if len(self.agents) < len(NAMES):
             return
-        machine = self.control.view.machines["blue/web"].value.machine
-        assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+        stored = self.control.view.machines.get("blue/web")
+        if stored is not None:
+            assert not self.is_deleted, "1: what was deleted is back"
+            machine = stored.value.machine
+            assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+            self.epoch = machine.epoch
         for name, agent in self.agents.items():
-            self._check_rows(name, agent, machine.epoch)
+            self._check_rows(name, agent, self.epoch)
         for observer in self.agents.values():
             self._check_acceptance(observer)
 
@@ -304,10 +334,16 @@ class World:
 
     def _check_end(self) -> None:
         view = self.control.view
-        machine = view.machines["blue/web"].value
-        assert machine.move_id is None
         assert all(move.value.move.phase in ENDED_PHASES for _, move in view.moves.items())
-        owner = str(machine.machine.host)
+        owner = None
+        if not self.is_deleted:
+            machine = view.machines["blue/web"].value
+            assert machine.move_id is None
+            owner = str(machine.machine.host)
+            # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
+            holder = self.agents[owner]
+            assert WEB in holder.attached | holder.detached, "4: the owner's attachment was pruned"
+            holder.attach(WEB)
         table = view.table(BLUE.number)
         assert not table.transitions
         for name, agent in self.agents.items():
@@ -319,8 +355,7 @@ class World:
             assert {i: row for i, row in agent.locations.items() if i in wanted} == wanted
             assert needs or WEB not in agent.locations
             assert agent.speaks(WEB) is (name == owner)
-        # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
-        assert WEB in self.agents[owner].attached, "4: the owner's attachment was pruned"
+            assert not self.is_deleted or WEB not in agent.locations, "4: a row of nobody"
 
     def _connect(self, host: str) -> None:
         view = self.agents[host].view
