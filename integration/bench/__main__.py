@@ -14,6 +14,7 @@ from integration.bench import policy_programs, policy_traffic
 from integration.bench.alternatives import Alternatives
 from integration.bench.compile import EMPTY
 from integration.bench.figures import Spread, ratios, spread
+from integration.bench.kernel_wireguard import measure_guests
 from integration.bench.moves import ADDRESSES_PER_HOST, MoveFigures, measure_moves, measure_wg_set
 from integration.bench.programs import measure_programs
 from integration.bench.throughput import Way, interleave
@@ -24,20 +25,26 @@ from integration.vm_migration.migrations import measure_live
 def main() -> None:
     """Measure and print, and write JSON where asked to."""
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("part", choices=("fleet", "policy", "live"))
+    parser.add_argument("part", choices=("fleet", "policy", "live", "guests"))
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the figures to FILE")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
+    parser.add_argument("--kernels", default="6.1", metavar="LIST", help="of guests, in turn")
     options = parser.parse_args()
     rounds, seconds, moves = (3, 2, 6) if options.quick else (12, 2, 30)
     load = os.getloadavg()[0]
+    wireguard = "of the guests' kernels" if options.part == "guests" else _wireguard()
     print(
-        f"WireGuard: {_wireguard()}; Linux {os.uname().release},"
+        f"WireGuard: {wireguard}; Linux {os.uname().release},"
         f" {os.cpu_count()} processors, load {load:.1f}"
     )
     if options.part == "fleet":
         figures = _measure_fleet(rounds, seconds, moves)
     elif options.part == "policy":
         figures = _measure_policy(3 if options.quick else 8)
+    elif options.part == "guests":
+        streams, stream_s = (3, 8) if options.quick else (12, 10)
+        guests = measure_guests(options.kernels.split(","), streams, stream_s)
+        figures = {"guests": guests}
     else:
         figures = {"live": measure_live(4 if options.quick else 10)}
     if options.json:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from integration.lab.namespace import Namespace
 from integration.lab.wait import wait_until
 
 PORT = 5201
+END_S = 30
+"""Of an iperf3 whose time is over."""
+
+
+class Place(Protocol):
+    """Where commands run: a namespace of this machine, or one inside a guest."""
+
+    def run(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]: ...
+    def start(self, *arguments: str) -> subprocess.Popen[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,26 +28,31 @@ class Way:
     """A pair of machines on one kind of network."""
 
     name: str
-    client: Namespace
-    server: Namespace
+    client: Place
+    server: Place
     server_address: str
 
 
 @contextmanager
-def serve_iperf(namespace: Namespace) -> Iterator[None]:
+def serve_iperf(place: Place) -> Iterator[None]:
     """Run an iperf3 server for one client, from when it listens until it has ended."""
-    server = namespace.start("iperf3", "-6", "-s", "-1", "-p", str(PORT))
-    wait_until("iperf3 listens", lambda: _listens(namespace))
+    server = place.start("iperf3", "-6", "-s", "-1", "-p", str(PORT))
+    wait_until("iperf3 listens", lambda: _listens(place))
     yield
-    server.wait(timeout=10)
+    server.wait(timeout=END_S)
+
+
+def run_stream(way: Way, seconds: int) -> Any:
+    """Run one iperf3 stream; return `bytes` and `bits_per_second`, and more, of its receiver."""
+    with serve_iperf(way.server):
+        client = ["iperf3", "-6", "-J", "-c", way.server_address, "-p", str(PORT)]
+        done = way.client.run(*client, "-t", str(seconds), timeout_s=seconds + END_S)
+    return json.loads(done.stdout)["end"]["sum_received"]
 
 
 def measure_mbit(way: Way, seconds: int) -> float:
     """Return the receiver's Mbit/s of one iperf3 stream."""
-    with serve_iperf(way.server):
-        client = ["iperf3", "-6", "-J", "-c", way.server_address, "-p", str(PORT)]
-        done = way.client.run(*client, "-t", str(seconds), timeout_s=seconds + 30)
-    return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e6
+    return float(run_stream(way, seconds)["bits_per_second"]) / 1e6
 
 
 def interleave(ways: Sequence[Way], rounds: int, seconds: int) -> dict[str, list[float]]:
@@ -52,6 +67,6 @@ def interleave(ways: Sequence[Way], rounds: int, seconds: int) -> dict[str, list
     return figures
 
 
-def _listens(namespace: Namespace) -> bool:
-    found = namespace.run("ss", "-Hltn", f"sport = :{PORT}").stdout
+def _listens(place: Place) -> bool:
+    found = place.run("ss", "-Hltn", f"sport = :{PORT}", timeout_s=END_S).stdout
     return bool(found.strip())

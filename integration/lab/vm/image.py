@@ -202,7 +202,7 @@ class _Build:
             f"$(apt-cache search --names-only '{pattern}' | cut -d' ' -f1 | sort -V | tail -n1)"
             for pattern in PACKAGES.values()
         )
-        mirror, security = _mirrors()
+        mirror, security = find_mirrors()
         (self._directory / "fetch").write_text(f"set -e; cd /tmp/debs; apt-get download {newest}\n")
         self._do(
             *("mmdebstrap", "--variant=minbase", "--mode=root", "--quiet"),
@@ -310,7 +310,7 @@ class _Build:
         raw.unlink()
 
 
-def _mirrors() -> tuple[str, str]:
+def find_mirrors() -> tuple[str, str]:
     """Return (Debian's archive, its security archive) as this machine's apt has them."""
     default = ("http://deb.debian.org/debian", "http://deb.debian.org/debian-security")
     listed = _output(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])

@@ -64,6 +64,7 @@ class VirtualMachine:
         self._monitor = fabric.log_dir / f"{shape.name}.qmp"
         self.stage = ""
         self._overlay = fabric.log_dir / f"{shape.name}.qcow2"
+        self._plugged: set[str] = set()
 
     @property
     def console(self) -> Path:
@@ -129,11 +130,23 @@ class VirtualMachine:
         if self._process is not None:
             end(self._process)
             self._process = None
+        self._plugged.clear()
         self._monitor.unlink(missing_ok=True)
 
     def reset(self) -> None:
         """Press the reset button: it boots anew, without shutting down."""
         self._tell({"execute": "system_reset"})
+
+    def plug_in(self, name: str, disk: Path) -> None:
+        """Plug a disk into the running machine, which can only read it; it stays there."""
+        if name in self._plugged:
+            return
+        file = {"driver": "file", "filename": str(disk)}
+        node = {"driver": "qcow2", "node-name": name, "read-only": True, "file": file}
+        device = {"driver": "virtio-blk-pci", "drive": name, "id": name, "serial": name}
+        self._tell({"execute": "blockdev-add", "arguments": node})
+        self._tell({"execute": "device_add", "arguments": device})
+        self._plugged.add(name)
 
     def keep(self, stage: str) -> None:
         """Keep it as it is now, for machines of the same shape to start from; it goes on."""
