@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from netagent.api.control.v1.address_service_pb2_grpc import AddressServiceStub
-
 from integration.lab.host import RPC_TIMEOUT_S
 from integration.lab.machine import Machine
 from integration.lab.pace import PACE
 from netagent.api.control.v1 import address_service_pb2 as address_pb
+from netagent.api.control.v1.address_service_pb2_grpc import AddressServiceStub
 
 
 def float_address(lab: Any, path: str, holder: Machine, *others: Machine) -> str:
