@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EMULATED_SLOWNESS = 20.0
 SLOWEST_S = 240.0
 """A slow lab gets no more than this, unless the deadline itself is later."""
 
@@ -24,6 +25,11 @@ class Pace:
     stream_rate: str = "50M"
     probe_rate: int = 1000
     silence_s: float = 1.0
+
+    @property
+    def can_measure(self) -> bool:
+        """Whether a throughput says more than how busy the emulator is."""
+        return self.slowness < EMULATED_SLOWNESS
 
     def allow(self, timeout_s: float) -> float:
         """Return the limit, in seconds, of what takes less than `timeout_s` among namespaces."""

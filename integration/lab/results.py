@@ -7,6 +7,7 @@ FILE --write PAGE` makes the table of all that the file holds.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ HEAD = """\
 
 Made by `python -m integration.lab.results RESULTS --write PAGE` from the results of
 `script/test --lab vm -- --lab-results RESULTS` and its like; see [lab.md](lab.md). What did not
-run has its reason below.
+run has its reason below; `-` has not been tried there. Of two kernels, hosts have them in turn.
 
 """
 MARKS = {"passed": "passed", "failed": "**failed**", "skipped": "not run"}
@@ -27,11 +28,15 @@ OUTCOMES = tuple(MARKS)
 def add_results(path: Path, column: str, results: Mapping[str, tuple[str, str]]) -> None:
     """Add results to a file, which is made if it is not there; newer ones replace older ones.
 
-    column: backend and kernel. results: (outcome, reason) by test.
+    column: backend and kernel. results: (outcome, reason) by test. Several runs may add at once.
     """
-    held = json.loads(path.read_text()) if path.exists() else {}
-    held.setdefault(column, {}).update({test: list(found) for test, found in results.items()})
-    path.write_text(json.dumps(held, indent=1, sort_keys=True))
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        held = json.loads(file.read() or "{}")
+        held.setdefault(column, {}).update({test: list(found) for test, found in results.items()})
+        file.truncate(0)
+        file.write(json.dumps(held, indent=1, sort_keys=True))
 
 
 def make_table(held: Mapping[str, Mapping[str, tuple[str, str]]]) -> str:

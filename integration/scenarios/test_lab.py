@@ -17,7 +17,7 @@ from integration.lab.lab import Lab
 from integration.lab.namespace import is_process, start_namespace
 from integration.lab.wait import wait_until
 
-pytestmark = pytest.mark.namespaces_only("is about labs of namespaces")
+pytestmark = pytest.mark.namespaces_only("is about namespaces of this machine")
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -102,6 +102,7 @@ def test_connections_survive_moves_that_policy_alone_would_cut(lab: Lab) -> None
             assert stream.is_alive_after(before)
 
 
+@pytest.mark.namespaces_only("refuses with nftables, which guests do not have")
 def test_what_was_not_carried_is_judged_anew_and_said(lab: Lab) -> None:
     mover, peer = _machines(lab)
     here, there = place_of(mover), place_of(peer)

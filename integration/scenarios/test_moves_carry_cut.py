@@ -20,6 +20,8 @@ from netagent.api.types.v1 import types_pb2
 from netagent.dataplane.abi_flows import FlowFlag, FlowRow, FlowStateRow
 from netagent.model.addresses import StableId
 
+pytestmark = pytest.mark.namespaces_only("writes a host's kernel tables from outside")
+
 SOURCE, DESTINATION = "host-a", "host-c"
 FLOWS = 100_000
 """Enough to be met on their way."""

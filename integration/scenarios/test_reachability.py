@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from integration.lab.backend import CannotDo
 from integration.lab.lab import Lab
 from integration.lab.pace import PACE
 from integration.lab.stream import measure_throughput
@@ -61,6 +62,8 @@ def test_packets_of_every_size_arrive(shared: Lab, destination: str, size_bytes:
 
 
 def test_tcp_crosses_the_mesh_in_large_segments(shared: Lab) -> None:
+    if not PACE.can_measure:
+        raise CannotDo("a throughput that fills segments: processors are emulated")
     web, db = shared.machines["shop/web-1"], shared.machines["shop/db-1"]
     host = shared.hosts["host-a"]
     before = {c.verdict: c for c in host.status().counters}["pass_to_mesh"]
@@ -71,6 +74,4 @@ def test_tcp_crosses_the_mesh_in_large_segments(shared: Lab) -> None:
     mean_bytes = (after.bytes - before.bytes) / (after.packets - before.packets)
     print(f"{done['mbit_per_s']:.0f} Mbit/s, {mean_bytes:.0f} bytes a packet at from_machine")
     assert done["mbit_per_s"] > 100 / PACE.slowness
-    # A slow sender is seldom ahead of what carries its segments: few wait for each other.
-    merged = 2 if PACE.slowness == 1 else 1.2
-    assert mean_bytes > merged * host.status().mtu_bytes
+    assert mean_bytes > 2 * host.status().mtu_bytes

@@ -40,6 +40,6 @@ def test_the_mesh_runs_on_other_underlays(
         assert pings(place_of(web), db.address, "-M", "do", "-s", whole)
         assert pings(place_of(lab.hosts["host-b"]), web.address)
         print(f"{done['mbit_per_s']:.0f} Mbit/s")
-        assert done["mbit_per_s"] > 100 / PACE.slowness
+        assert done["mbit_per_s"] > (100 / PACE.slowness if PACE.can_measure else 0)
         lab.move(web, "host-b")
         assert can_talk(place_of(web), place_of(db))

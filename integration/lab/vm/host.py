@@ -113,23 +113,33 @@ endpoint = "{endpoint}:{WIREGUARD_PORT}"
 
     def status(self) -> agent_pb.GetStatusResponse:
         """Return the agent's status."""
-        with grpc.insecure_channel(f"unix://{self.socket}") as channel:
+        with self._channel() as channel:
             stub = AgentServiceStub(channel)
-            return stub.GetStatus(agent_pb.GetStatusRequest(), timeout=RPC_TIMEOUT_S)
+            return stub.GetStatus(
+                agent_pb.GetStatusRequest(), timeout=RPC_TIMEOUT_S, wait_for_ready=True
+            )
 
     def attach(self, request: agent_pb.AttachRequest) -> agent_pb.AttachedEndpoint:
         """Attach a machine's interface; a namespace of this machine cannot be handed over."""
         if request.netns:
             raise CannotDo("handing a namespace of this machine to a host: it has another kernel")
-        with grpc.insecure_channel(f"unix://{self.socket}") as channel:
+        with self._channel() as channel:
             stub = AgentServiceStub(channel)
-            return stub.Attach(request, timeout=RPC_TIMEOUT_S).endpoint
+            return stub.Attach(request, timeout=RPC_TIMEOUT_S, wait_for_ready=True).endpoint
 
     def detach(self, machine: str) -> None:
         """Detach a machine's interface."""
-        with grpc.insecure_channel(f"unix://{self.socket}") as channel:
+        with self._channel() as channel:
             request = agent_pb.DetachRequest(machine=machine)
-            AgentServiceStub(channel).Detach(request, timeout=RPC_TIMEOUT_S)
+            AgentServiceStub(channel).Detach(request, timeout=RPC_TIMEOUT_S, wait_for_ready=True)
+
+    def _channel(self) -> grpc.Channel:
+        """A connection by way of ssh, whose other end a busy guest may refuse for a while."""
+        options = (
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        )
+        return grpc.insecure_channel(f"unix://{self.socket}", options=options)
 
     def counters(self) -> dict[str, int]:
         """Return packets by verdict."""

@@ -26,7 +26,7 @@ from integration.lab.kept import NAMES, remove_remains
 from integration.lab.lab import CONTROL_PORT, Lab, host_name
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace, child_of
-from integration.lab.pace import PACE, set_pace
+from integration.lab.pace import EMULATED_SLOWNESS, PACE, set_pace
 from integration.lab.vm.daemon import GuestDaemon
 from integration.lab.vm.host import BOOT_TIMEOUT_S, GuestHost, address_with_length
 from integration.lab.vm.image import VENV, Image, get_image
@@ -44,7 +44,6 @@ from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 MANAGEMENT = IPv4Address("169.254.77.0")
 """Each guest's trunk leads to the fabric, which is .1 of these; no guest sees another's."""
 
-EMULATED_SLOWNESS = 20.0
 CONTROL_SOCKET = "/run/netagent/control.sock"
 HOSTS_MAX = 20
 RPC_TIMEOUT_S = 120.0
@@ -192,8 +191,7 @@ class VmLab(Lab):
         shell.script(f"{install}; systemctl -q enable {self.control.unit}")
 
     def _bounds(self) -> Iterable[tuple[str, float]]:
-        is_emulated = PACE.slowness >= EMULATED_SLOWNESS
-        return (("prepare_bound_s", 15.0), ("settle_bound_s", 20.0)) if is_emulated else ()
+        return () if PACE.can_measure else (("prepare_bound_s", 15.0), ("settle_bound_s", 20.0))
 
     def _start_agents(self) -> None:
         at_once(self.hosts.values(), lambda host: host.agent.start())
