@@ -66,7 +66,21 @@ def machine_view(machine: types_pb2.Machine) -> Document:
         "epoch": machine.epoch,
         "identity": machine.identity,
         "mac": machine.mac,
+        "floating_addresses": list(machine.floating_addresses),
         "etag": machine.etag,
+    }
+
+
+def address_view(address: types_pb2.FloatingAddress) -> Document:
+    """Return a floating address's document."""
+    return {
+        "name": f"{address.network}/{address.name}",
+        "network": address.network,
+        "address": address.address,
+        "holder": address.holder or None,
+        "host": address.host or None,
+        "epoch": address.epoch,
+        "etag": address.etag,
     }
 
 

@@ -41,6 +41,7 @@ from netagent.dataplane.filters import (
     observe_filter,
     remove_filters,
 )
+from netagent.dataplane.grace import wait_for_programs
 from netagent.dataplane.policy_maps import PolicyMaps
 from netagent.dataplane.tables import (
     CONNTRACK,
@@ -169,6 +170,10 @@ class Datapath:
         for path in others:
             shutil.rmtree(path)
         return sorted(path.name for path in (*stale, *others))
+
+    def await_programs(self) -> None:
+        """Return when every program that is at a packet now has ended. Blocks for some 15 ms."""
+        wait_for_programs()
 
     def program(self, name: str) -> int:
         """Return the descriptor of a loaded program; it stays ours."""

@@ -11,9 +11,11 @@ from move_store import Store
 from netagent.agent.facts import OwnHost
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.control import keys
+from netagent.control.address_plans import locate
 from netagent.control.move_begin import Wish
 from netagent.control.records import (
     MachineRecord,
+    encode_address,
     encode_host,
     encode_machine,
     encode_network,
@@ -25,6 +27,7 @@ from netagent.model.addresses import Fleet, StableId, make_id
 from netagent.model.fleet import (
     ENDED_PHASES,
     Endpoint,
+    FloatingAddress,
     Identity,
     Machine,
     MovePhase,
@@ -38,6 +41,7 @@ FLEET = Fleet("f1", IPv6Network("fd12:3456:789a::/64"))
 NAMES = ("a", "b", "c")
 BLUE = Network("blue", 1)
 WEB = make_id(1, 1, 1)
+VIP = make_id(1, 1, 5)
 
 
 class World:
@@ -48,7 +52,7 @@ class World:
         self.store = Store()
         self.agents: dict[str, Agent] = {}
         self.owners: dict[int, str] = {1: "a"}
-        self.newest: dict[str, int] = {}
+        self.newest: dict[tuple[str, StableId], int] = {}
         self.epoch = 1
         self.forced: set[int] = set()
         self.called: set[str] = set()
@@ -74,6 +78,13 @@ class World:
                 Put(keys.id_key(stable_id), machine.path.encode()),
                 Put(keys.at_key(host_name, machine.path), encode_number(BLUE.number)),
             ]
+        # Without a host, so that the identity is in use whatever is deleted.
+        unplaced = Machine("blue", "unplaced", make_id(1, 1, 8), Identity(9), {})
+        record = encode_machine(MachineRecord(unplaced, None))
+        puts.append(Put(keys.machine_key(unplaced.path), record))
+        vip = FloatingAddress("blue", "vip", VIP, "web", 1)
+        puts.append(Put(keys.address_key(vip.path), encode_address(vip)))
+        puts.append(Put(keys.id_key(VIP), vip.path.encode()))
         self.store.transact((), puts)
         self.control = Control(self.store, FLEET, 0.0)
         for name, host in self.records.items():
@@ -109,6 +120,17 @@ class World:
     def abort(self, host: str, nth: int) -> None:
         for move_id in self.control.view.active_moves():
             self.control.abort(move_id)
+
+    def address_fails_over(self, host: str, nth: int) -> None:
+        """To the other machine on a host, where there is one; else back to the one that moves."""
+        other = f"blue/at-{host}"
+        self.control.assign("blue/vip", other if other in self.control.view.machines else "web")
+
+    def address_comes_back(self, host: str, nth: int) -> None:
+        self.control.assign("blue/vip", "web")
+
+    def address_is_released(self, host: str, nth: int) -> None:
+        self.control.release("blue/vip")
 
     def machine_shows_life(self, host: str, nth: int) -> None:
         agent, link = self.agents[host], self.control.links.get(host)
@@ -215,7 +237,9 @@ class World:
         self.agents[host].rejects_next = True
 
     def control_is_killed(self, host: str, nth: int) -> None:
+        placed = self.control.placed
         self.control = Control(self.store, FLEET, self.control.now)
+        self.control.placed |= placed
 
     def write_an_action(self, host: str, nth: int) -> None:
         actions = self.control.actions
@@ -263,33 +287,48 @@ class World:
             self.epoch = machine.epoch
         for name, agent in self.agents.items():
             self._check_rows(name, agent, self.epoch)
+            self._check_floating_row(name, agent)
         for observer in self.agents.values():
-            self._check_acceptance(observer)
+            self._check_acceptance(observer, WEB)
+            self._check_acceptance(observer, VIP)
 
     def _check_rows(self, name: str, agent: Agent, newest: int) -> None:
         row = agent.locations.get(WEB)
         if row is None:
-            self.newest.pop(name, None)
+            self.newest.pop((name, WEB), None)
             return
         assert row.epoch <= newest, "2: of an epoch that was never committed"
-        assert row.epoch >= self.newest.get(name, 0), "2: went back to an older epoch"
-        self.newest[name] = row.epoch
+        self._check_newer(name, WEB, row.epoch)
         assert row.locator == self.records[self.owners[row.epoch]].locator, "1: another owner"
         moving = agent.transitions.get(WEB)
         if moving is not None:
             assert moving.epoch not in self.forced, "3: a forced move has no second place"
             assert moving.destination == self.records[self.owners[moving.epoch]].locator
 
-    def _check_acceptance(self, observer: Agent) -> None:
+    def _check_newer(self, name: str, stable_id: StableId, epoch: int) -> None:
+        assert epoch >= self.newest.get((name, stable_id), 0), "2: went back to an older epoch"
+        self.newest[name, stable_id] = epoch
+
+    def _check_floating_row(self, name: str, agent: Agent) -> None:
+        row = agent.locations.get(VIP)
+        if row is None:
+            self.newest.pop((name, VIP), None)
+            return
+        self._check_newer(name, VIP, row.epoch)
+        assert row.locator == self.control.placed[VIP, row.epoch], "7: where no holder was"
+
+    def _check_acceptance(self, observer: Agent, stable_id: StableId) -> None:
         speakers = [
             agent
             for agent in self.agents.values()
-            if agent is not observer and agent.speaks(WEB) and observer.accepts(WEB, agent)
+            if agent is not observer
+            and agent.speaks(stable_id)
+            and observer.accepts(stable_id, agent)
         ]
-        if observer.transitions.get(WEB) is None:
+        if observer.transitions.get(stable_id) is None:
             assert len(speakers) <= 1, "3: accepted from two places without a move"
-        newest = max((agent.locations[WEB].epoch for agent in speakers), default=0)
-        informed = [agent for agent in speakers if agent.locations[WEB].epoch == newest]
+        newest = max((agent.locations[stable_id].epoch for agent in speakers), default=0)
+        informed = [agent for agent in speakers if agent.locations[stable_id].epoch == newest]
         assert len(informed) <= 1, "3: two hosts speak and neither is behind"
 
     def end(self) -> None:
@@ -344,6 +383,7 @@ class World:
             holder = self.agents[owner]
             assert WEB in holder.attached | holder.detached, "4: the owner's attachment was pruned"
             holder.attach(WEB)
+        holds = locate(view, view.addresses["blue/vip"].value)
         table = view.table(BLUE.number)
         assert not table.transitions
         for name, agent in self.agents.items():
@@ -353,8 +393,9 @@ class World:
                 {i: row.location for i, row in table.locations.items()} if needs else {}
             )
             assert {i: row for i, row in agent.locations.items() if i in wanted} == wanted
-            assert needs or WEB not in agent.locations
+            assert needs or not {WEB, VIP} & agent.locations.keys()
             assert agent.speaks(WEB) is (name == owner)
+            assert agent.speaks(VIP) is (name == holds)
             assert not self.is_deleted or WEB not in agent.locations, "4: a row of nobody"
 
     def _connect(self, host: str) -> None:

@@ -15,8 +15,11 @@ Held after every single kernel write:
 5. A move commits on its own trigger: a call, or life that was reported of this very move.
 6. Flows are taken over only of a move to this host, from that move's source, and not of an
    earlier move than the last that this host has heard of.
+7. A floating address that the machine has at first, and others later, has rules 2 and 3 for itself,
+   and is only ever where a holder of it was under that very epoch.
 In the end, when all are connected and time has passed: no move is left, all hosts agree with the
-store, and the machine can be reached at exactly one host, or at none when it was deleted.
+store, and the machine can be reached at exactly one host, or at none when it was deleted; as can
+the address when somebody has it.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ HAPPENINGS: tuple[Happening, ...] = (
     *(World.connect,) * 3,
     *(World.call, World.machine_shows_life) * 2,
     World.abort,
+    *(World.address_fails_over,) * 4,
+    World.address_comes_back,
+    World.address_is_released,
     World.attach,
     World.detach,
     World.delete,

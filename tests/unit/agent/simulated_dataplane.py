@@ -119,6 +119,9 @@ class SimulatedDatapath:
         self.policies = SimulatedPolicies(state.policies)
         self.events = SimulatedEvents(state.events)
 
+    def await_programs(self) -> None:
+        self._state.journal.append(("await_programs", None))
+
     def load(self, constants: Constants) -> None:
         self._state.loaded = constants
 
