@@ -26,18 +26,19 @@ def read_reasons() -> dict[int, str]:
 
 def read_counts(programs: bcc.BPF, reasons: dict[int, str]) -> dict[str, list[list[object]]]:
     """Return all counts. Raises ValueError when headers and kernel name a reason differently."""
-    dropped = []
-    for key, count in programs["dropped"].items():
+    freed = []
+    for key, count in programs["freed"].items():
         reason = reasons.get(key.reason, str(key.reason))
         if bool(key.is_tc_ingress) != (reason == "TC_INGRESS"):
             raise ValueError(f"the headers are not this kernel's: reason {key.reason}, {reason}")
-        dropped.append([key.interface.name.decode(), reason, count.value])
+        function = bcc.BPF.ksym(key.location).decode()
+        freed.append([key.interface.name.decode(), reason, function, count.value])
     return {
         "passed": [
             [key.interface.name.decode(), DIRECTIONS[key.direction], tally.packets, tally.bytes]
             for key, tally in programs["passed"].items()
         ],
-        "dropped": dropped,
+        "freed": freed,
         "wires": [
             [
                 DIRECTIONS[key.direction],

@@ -71,11 +71,12 @@ class Wire:
 class Counts:
     """All that an observer has counted since it began.
 
-    passed: by interface, and "sent" or "received". dropped: by interface and the kernel's reason.
+    passed: by interface, and "sent" or "received". freed: by interface, the kernel's reason, and
+    the function that did it.
     """
 
     passed: dict[tuple[str, str], Tally]
-    dropped: Counter[tuple[str, str]]
+    freed: Counter[tuple[str, str, str]]
     wires: Counter[Wire]
 
     def sent(self, device: str) -> Tally:
@@ -90,7 +91,7 @@ class Counts:
         passed = {
             key: tally - before.passed.get(key, Tally()) for key, tally in self.passed.items()
         }
-        return Counts(passed, self.dropped - before.dropped, self.wires - before.wires)
+        return Counts(passed, self.freed - before.freed, self.wires - before.wires)
 
 
 class Observer:
@@ -113,7 +114,7 @@ class Observer:
         found = json.loads(text)
         return Counts(
             {(device, way): Tally(*counts) for device, way, *counts in found["passed"]},
-            Counter({(device, reason): n for device, reason, n in found["dropped"]}),
+            Counter({tuple(key): n for *key, n in found["freed"]}),
             Counter({Wire(*wire): n for *wire, n in found["wires"]}),
         )
 

@@ -46,6 +46,7 @@ struct drop {
 	struct interface interface;
 	u32 reason;
 	u32 is_tc_ingress; /* By the headers; the reason's name is the running kernel's. */
+	u64 location; /* Where in the kernel. */
 };
 
 /* What a packet on the underlay is, as anybody there sees it. Source and destination: ports of TCP
@@ -60,7 +61,7 @@ struct wire {
 };
 
 BPF_HASH(passed, struct passing, struct tally, 1024);
-BPF_HASH(dropped, struct drop, u64, 1024);
+BPF_HASH(freed, struct drop, u64, 1024);
 BPF_HASH(wires, struct wire, u64, 4096);
 
 static inline void count_passing(struct passing *key, u32 bytes)
@@ -132,13 +133,13 @@ TRACEPOINT_PROBE(net, netif_receive_skb)
 
 TRACEPOINT_PROBE(skb, kfree_skb)
 {
-	struct drop key = { .reason = args->reason };
+	struct drop key = { .reason = args->reason, .location = (u64)args->location };
 	const struct sk_buff *skb = args->skbaddr;
 	const struct net_device *device = skb->dev;
 
 	key.is_tc_ingress = args->reason == SKB_DROP_REASON_TC_INGRESS;
 	if (device)
 		bpf_probe_read_kernel(&key.interface, sizeof(key.interface), device->name);
-	dropped.increment(key);
+	freed.increment(key);
 	return 0;
 }
