@@ -13,12 +13,25 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define HOP_LIMIT_OFFSET 7
 
+/* The host of `sender_be` took the destination for being here. */
+static __always_inline void count_misdirected(__be64 sender_be, bool is_forwarded)
+{
+	struct misdirected first = { .forwarded = is_forwarded, .dropped = !is_forwarded };
+	struct misdirected *counted = bpf_map_lookup_elem(&misdirected, &sender_be);
+
+	if (!counted)
+		bpf_map_update_elem(&misdirected, &sender_be, &first, BPF_NOEXIST);
+	else
+		__sync_fetch_and_add(is_forwarded ? &counted->forwarded : &counted->dropped, 1);
+}
+
 /* The destination moved on: send the packet after it, as this host. */
 static __always_inline struct outcome forward(struct __sk_buff *skb, const struct packet *p,
 					      __be64 locator_be)
 {
 	__u8 hop_limit = p->hop_limit - 1;
 
+	count_misdirected(p->source.upper_be, p->hop_limit > 1);
 	if (p->hop_limit <= 1)
 		return drop(DROP_HOP_LIMIT);
 	if (bpf_skb_store_bytes(skb, HOP_LIMIT_OFFSET, &hop_limit, sizeof(hop_limit), 0) ||
@@ -64,17 +77,21 @@ static __always_inline struct outcome receive(struct __sk_buff *skb, struct run 
 	if (is_link_talk(p)) /* 4 */
 		return drop(DROP_NEIGHBOUR_DISCOVERY);
 	destination = bpf_map_lookup_elem(&location, &p->destination.lower_be); /* 5 */
-	if (!destination)
+	if (!destination) {
+		count_misdirected(p->source.upper_be, false);
 		return drop(DROP_DESTINATION_NOT_HERE);
+	}
 	q->destination.network = network_of(p->destination.lower_be);
 	q->destination.identity = destination->identity;
 	q->destination.is_here = true;
 	if (destination->locator_be != config.locator_be) {
-		moving = find_transition(p->destination.lower_be);
+		moving = find_transition(p->destination.lower_be, destination);
 		if (moving && moving->source_be == config.locator_be)
 			return forward(skb, p, destination->locator_be);
-		if (!moving || moving->destination_be != config.locator_be)
+		if (!moving || moving->destination_be != config.locator_be) {
+			count_misdirected(p->source.upper_be, false);
 			return drop(DROP_DESTINATION_NOT_HERE);
+		}
 	}
 	verdict = check_access(skb, run); /* 6 */
 	if (verdict != VERDICT_NONE)

@@ -225,6 +225,12 @@ struct counter {
 	__u64 bytes;
 };
 
+/* misdirected: locator_be of a host -> packets that it sent here for ids that are elsewhere. */
+struct misdirected {
+	__u64 forwarded;
+	__u64 dropped;
+};
+
 /* rule_counters: index * 2 (+ 1: asked as the receiver's policy) -> per-CPU.
  * audited: what a rule in audit mode would have decided otherwise.
  */

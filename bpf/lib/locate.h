@@ -14,12 +14,14 @@ static __always_inline struct location *find_at(__be64 id_be, __be64 locator_be)
 	return l && l->locator_be == locator_be ? l : NULL;
 }
 
-/* Returns the id's transition, or NULL when it is not on the move or the entry is overdue. */
-static __always_inline struct transition *find_transition(__be64 id_be)
+/* Returns the transition of an id that is located at `l` (NULL: nowhere), or NULL when it is not on
+ * the move: the entry is overdue, or of an earlier move than the last that has committed.
+ */
+static __always_inline struct transition *find_transition(__be64 id_be, const struct location *l)
 {
 	struct transition *t = bpf_map_lookup_elem(&transition, &id_be);
 
-	if (!t || t->deadline_ns <= bpf_ktime_get_boot_ns())
+	if (!t || t->deadline_ns <= bpf_ktime_get_boot_ns() || (l && t->epoch < l->epoch))
 		return NULL;
 	return t;
 }
@@ -34,10 +36,10 @@ static __always_inline bool may_speak(__be64 sender_be, const struct location *s
 
 	if (source->locator_be == sender_be)
 		return true;
-	t = find_transition(source_be);
+	t = find_transition(source_be, source);
 	if (t && (t->source_be == sender_be || t->destination_be == sender_be))
 		return true;
-	t = find_transition(destination_be);
+	t = find_transition(destination_be, bpf_map_lookup_elem(&location, &destination_be));
 	return t && t->source_be == sender_be && t->destination_be == config.locator_be;
 }
 

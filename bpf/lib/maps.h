@@ -151,6 +151,15 @@ struct {
 	__type(value, struct event_bucket);
 } event_bucket SEC(".maps");
 
+/* Whose location tables were behind. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __be64);
+	__type(value, struct misdirected);
+} misdirected SEC(".maps");
+
 /* Packets and bytes by verdict. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -18,21 +18,31 @@ from integration.bench.moves import ADDRESSES_PER_HOST, MoveFigures, measure_mov
 from integration.bench.programs import measure_programs
 from integration.bench.throughput import Way, interleave
 from integration.lab.lab import Lab
+from integration.vm_migration.migrations import measure_live
 
 
 def main() -> None:
     """Measure and print, and write JSON where asked to."""
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    parser.add_argument("part", choices=("fleet", "policy", "live"))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="add the figures to FILE")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs")
-    parser.add_argument("--policy", action="store_true", help="only what policies cost")
     options = parser.parse_args()
     rounds, seconds, moves = (3, 2, 6) if options.quick else (12, 2, 30)
-    print(f"WireGuard: {_wireguard()}; {os.cpu_count()} processors, Linux {os.uname().release}")
-    document = {} if options.policy else _measure_fleet(rounds, seconds, moves)
-    document |= _measure_policy(3 if options.quick else 8)
+    load = os.getloadavg()[0]
+    print(
+        f"WireGuard: {_wireguard()}; Linux {os.uname().release},"
+        f" {os.cpu_count()} processors, load {load:.1f}"
+    )
+    if options.part == "fleet":
+        figures = _measure_fleet(rounds, seconds, moves)
+    elif options.part == "policy":
+        figures = _measure_policy(3 if options.quick else 8)
+    else:
+        figures = {"live": measure_live(4 if options.quick else 10)}
     if options.json:
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        before = json.loads(options.json.read_text()) if options.json.exists() else {}
+        options.json.write_text(json.dumps(before | figures, indent=2) + "\n")
 
 
 def _measure_policy(rounds: int) -> dict[str, Any]:

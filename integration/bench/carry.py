@@ -1,6 +1,6 @@
 """How long it takes to carry a machine's connections from one host's table to another's. Root.
 
-    PYTHONPATH=tests python -m integration.bench.carry [--flows 50000] [--runs 5]
+    script/bench carry, or PYTHONPATH=tests python -m integration.bench.carry [--flows 50000]
 
 Two real maps, the source's full to the brim, and the agents' own code and protocol between them
 over loopback. Prints milliseconds: median (minimum to maximum).

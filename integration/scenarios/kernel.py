@@ -10,13 +10,22 @@ from typing import TypeVar
 
 from integration.lab.host import Host
 from netagent.dataplane.abi import pin_directory
-from netagent.dataplane.tables import ENDPOINT, LOCATION, TRANSITION, Layout, Table
+from netagent.dataplane.tables import CONNTRACK, ENDPOINT, LOCATION, TRANSITION, Layout, Table
 from netagent.model.addresses import Locator, StableId
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-__all__ = ["ENDPOINT", "LOCATION", "TRANSITION", "id_of", "locator_of", "pinned", "table"]
+__all__ = [
+    "CONNTRACK",
+    "ENDPOINT",
+    "LOCATION",
+    "TRANSITION",
+    "id_of",
+    "locator_of",
+    "pinned",
+    "table",
+]
 
 
 def pinned(host: Host) -> Path:

@@ -17,9 +17,11 @@ class Span:
     """One migration. downtime_ms, total_ms: as QEMU says. Times are Unix time.
 
     stopped_s, resumed_s: of the guest. ready_s: the first packet for it was on its new tap.
+    spoke_s: its own first packet was there.
     is_connected: whether its TCP connections work afterwards.
     """
 
+    is_connected: bool
     began_s: float
     ended_s: float
     downtime_ms: float
@@ -27,12 +29,22 @@ class Span:
     stopped_s: float
     resumed_s: float
     ready_s: float
-    is_connected: bool
+    spoke_s: float
 
     @property
-    def network_stall_ms(self) -> float:
+    def pause_ms(self) -> float:
+        """How long the guest was stopped."""
+        return (self.resumed_s - self.stopped_s) * 1e3
+
+    @property
+    def late_ms(self) -> float:
         """How long the guest was up before the network was ready; 0 when that was earlier."""
         return max(self.ready_s - self.resumed_s, 0) * 1e3
+
+    @property
+    def waking_ms(self) -> float:
+        """How long the guest took to say something once it was up and the network was ready."""
+        return (self.spoke_s - max(self.ready_s, self.resumed_s)) * 1e3
 
     def explains(self, sent_s: float) -> bool:
         """Whether a ping that was sent then may have met a guest that was stopped."""
@@ -56,6 +68,10 @@ class Outcome:
         """Return the longest time without an answer around a migration."""
         return self.answers.gap_ms(span.began_s, span.ended_s)
 
+    def network_stall_ms(self, span: Span) -> float:
+        """Return what of the longest time without an answer was neither pause nor waking."""
+        return self.gap_ms(span) - span.pause_ms - span.waking_ms
+
     def as_json(self) -> dict[str, object]:
         """Return it for --json."""
         return {
@@ -65,9 +81,10 @@ class Outcome:
             "broken": sum(not span.is_connected for span in self.spans),
             "quiet_gap_ms": self.answers.gap_ms(*self.quiet_s),
             "downtime_ms": [span.downtime_ms for span in self.spans],
-            "pause_ms": [(span.resumed_s - span.stopped_s) * 1e3 for span in self.spans],
+            "pause_ms": [span.pause_ms for span in self.spans],
             "ready_after_stop_ms": [(span.ready_s - span.stopped_s) * 1e3 for span in self.spans],
-            "network_stall_ms": [span.network_stall_ms for span in self.spans],
+            "waking_ms": [span.waking_ms for span in self.spans],
+            "network_stall_ms": [self.network_stall_ms(span) for span in self.spans],
             "total_ms": [span.total_ms for span in self.spans],
             "gap_ms": [self.gap_ms(span) for span in self.spans],
         }
@@ -86,19 +103,21 @@ class Outcome:
             self._show("the others", others)
 
     def _show(self, name: str, spans: Sequence[Span]) -> None:
-        gaps = [self.gap_ms(span) for span in spans]
-        pauses = [(span.resumed_s - span.stopped_s) * 1e3 for span in spans]
-        print(f"  {name}, ms: median (minimum to maximum)")
-        print(f"    whole migration                      {spread(s.total_ms for s in spans)}")
-        print(f"    QEMU's downtime                      {spread(s.downtime_ms for s in spans)}")
-        print(f"    the guest's pause, STOP to RESUME    {spread(pauses)}")
         ready = [(span.ready_s - span.stopped_s) * 1e3 for span in spans]
-        print(f"    STOP to first packet at its new tap  {spread(ready)}")
-        print(
-            f"    the same, beyond the pause           {spread(s.network_stall_ms for s in spans)}"
-        )
-        print(f"    longest gap                          {spread(gaps)}")
-        beyond = [gap - span.downtime_ms for gap, span in zip(gaps, spans, strict=True)]
-        print(f"    stall beyond downtime                {spread(beyond)}")
-        rest = [gap - pause for gap, pause in zip(gaps, pauses, strict=True)]
-        print(f"    stall beyond the pause               {spread(rest)}")
+        gaps = [self.gap_ms(span) for span in spans]
+        rows = {
+            "whole migration": [span.total_ms for span in spans],
+            "QEMU's downtime": [span.downtime_ms for span in spans],
+            "the guest's pause, STOP to RESUME": [span.pause_ms for span in spans],
+            "STOP to first packet at its new tap": ready,
+            "the same, beyond the pause": [span.late_ms for span in spans],
+            "RESUME to the guest's first packet": [span.waking_ms for span in spans],
+            "longest gap": gaps,
+            "beyond downtime": [
+                gap - span.downtime_ms for gap, span in zip(gaps, spans, strict=True)
+            ],
+            "beyond pause and first packet": [self.network_stall_ms(span) for span in spans],
+        }
+        print(f"  {name}, ms: median (minimum to maximum)")
+        for row, values in rows.items():
+            print(f"    {row:<36} {spread(values)}")

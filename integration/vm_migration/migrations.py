@@ -29,7 +29,7 @@ from integration.vm_migration.guest import (
     build_image,
     environment,
 )
-from integration.vm_migration.observer import FirstPacket, observing
+from integration.vm_migration.observer import Tap, observing
 from integration.vm_migration.plain import GUEST, MAC, OBSERVER, PlainWireGuard
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 
@@ -47,6 +47,17 @@ rules:
 PLACES = ("host-a", "host-b")
 QUIET_S = 3.0
 _FIGURES = re.compile(r"downtime_ms=(\d+) total_ms=(\d+) stopped_at=([\d.]+) resumed_at=([\d.]+)")
+
+
+def measure_live(count: int) -> dict[str, object]:
+    """Migrate so often with netagent, then over plain WireGuard; print both, return for --json."""
+    outcomes = {
+        "netagent": migrate_with_netagent(count),
+        "plain WireGuard": migrate_over_plain_wireguard(count),
+    }
+    for name, outcome in outcomes.items():
+        outcome.show(name)
+    return {name: outcome.as_json() for name, outcome in outcomes.items()}
 
 
 def migrate_with_netagent(count: int) -> Outcome:
@@ -135,15 +146,15 @@ def _observe(
             source, destination = PLACES if number % 2 == 0 else PLACES[::-1]
             make_tap(destination)
             guest.start(destination, hosts[destination], is_awaited=True)
-            first = FirstPacket(hosts[destination], TAP, address)
+            tap = Tap(hosts[destination], TAP, address)
             began_s = time.time()
             said = migrate(source, destination)
             figures = _FIGURES.search(said)
             if figures is None:
                 raise AssertionError(f"the migration failed:\n{said}")
             is_connected = echo.works() and stream.goes_on()
-            times = map(float, figures.groups())
-            spans.append(Span(began_s, time.time(), *times, first.stop(), is_connected))
+            times = [*map(float, figures.groups()), *tap.stop()]
+            spans.append(Span(is_connected, began_s, time.time(), *times))
             guest.stop(source, hosts[source])
             print(".", end="", file=sys.stderr, flush=True)
         answers = pinging.stop()

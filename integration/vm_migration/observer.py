@@ -17,9 +17,10 @@ from ipaddress import IPv6Address
 from itertools import pairwise
 from pathlib import Path
 
+from integration.lab.enter import inside
 from integration.lab.namespace import Namespace, child_of
 from integration.lab.wait import wait_until
-from integration.scenarios.traffic import Place, inside
+from integration.scenarios.traffic import Place
 from integration.vm_migration.guest import ECHO_PORT, SINK_PORT
 
 INTERVAL_S = 0.001
@@ -31,7 +32,10 @@ _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
 SEQUENCES = 1 << 16
 _SIOCOUTQ = 0x5411
 _SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
+_KEPT_BYTES = 16 << 20
 _ETH_P_ALL = 3
+_SOURCE, _DESTINATION = slice(8, 24), slice(24, 40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +110,31 @@ def _connect(place: Place, address: str, port: int) -> socket.socket:
     return wait_until(f"the guest listens on port {port}", connect, 20)
 
 
-class FirstPacket:
-    """Hears when the first packet for a guest is on a tap: from then on the network is ready."""
+class Tap:
+    """Hears when the first packet for a guest is on its tap, and the first one that is from it.
+
+    Since the first the network is ready, since the second the guest is.
+    """
 
     def __init__(self, namespace: Namespace, interface: str, address: str) -> None:
-        self._wanted = IPv6Address(address).packed
+        self._address = IPv6Address(address).packed
         with inside(namespace):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _KEPT_BYTES)
         self._socket.bind((interface, _ETH_P_ALL))
 
-    def stop(self) -> float:
-        """Return when that was, as Unix time by the kernel; stop listening."""
+    def stop(self) -> tuple[float, float]:
+        """Return when they were, as Unix time by the kernel; stop listening."""
         with self._socket:
-            while True:
-                packet, ancillary, _, _ = self._socket.recvmsg(40, 64)
-                if packet[24:40] == self._wanted:
-                    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-                    return float(seconds + nanoseconds / 1e9)
+            return self._first(_DESTINATION), self._first(_SOURCE)
+
+    def _first(self, where: slice) -> float:
+        while True:
+            packet, ancillary, _, _ = self._socket.recvmsg(40, 64)
+            if packet[where] == self._address:
+                seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                return float(seconds + nanoseconds / 1e9)
 
 
 class Echo:

@@ -31,15 +31,18 @@ class CarryService(carry_service_pb2_grpc.CarryServiceServicer):
 
     find_source: returns the stable address of the host that a machine moves here from under an
     epoch, None when it does not; `wait_s`: how long it may wait for that to be known.
+    held_by: returns the floating addresses that a machine has.
     take_over: adds flows, blocking; any thread.
     """
 
     def __init__(
         self,
         find_source: Callable[[StableId, int, float], Awaitable[IPv6Address | None]],
+        held_by: Callable[[StableId], tuple[StableId, ...]],
         take_over: Callable[[Iterable[CarriedFlow]], int],
     ) -> None:
         self._find_source = find_source
+        self._held_by = held_by
         self._take_over = take_over
 
     async def Carry(  # noqa: D102
@@ -55,7 +58,8 @@ class CarryService(carry_service_pb2_grpc.CarryServiceServicer):
             taken = received = 0
             async for request in requests:
                 flows = flows_from_message(request.flows)
-                if not all(flow.has_end(stable_id) for flow in flows):
+                ids = stable_id, *self._held_by(stable_id)
+                if not all(any(map(flow.has_end, ids)) for flow in flows):
                     raise InvalidError("flows.keys", "has a flow of another machine")
                 received += len(flows)
                 if received > FLOWS_CARRIED_MAX:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 
 from netagent.agent.attached import AttachedMachine, EndpointState, endpoint_state
@@ -23,6 +24,7 @@ from netagent.agent.facts import (
     describe_silence,
     inner_mtu,
 )
+from netagent.agent.floating import FloatingEndpoints, count_endpoints
 from netagent.agent.interfaces import Interfaces
 from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
 from netagent.agent.ports import LinksPort
@@ -33,6 +35,7 @@ from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
+from netagent.reconcile.handover import holders_after
 from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.moving import Taking, find_taken
 from netagent.reconcile.operations import EndpointBinding, Operation, order
@@ -76,6 +79,7 @@ class Engine:
         self._handshakes = Handshakes()
         self.view = View()
         self.interfaces = Interfaces(kernel)
+        self._floating = FloatingEndpoints(kernel, self.interfaces)
         self.applied_revision = 0
         self.unwritten: list[Delta] = []
         self.taken: dict[StableId, Taking] = {}
@@ -111,9 +115,14 @@ class Engine:
         trouble = dict(self.interfaces.trouble)
         delta = plan_delta(self.view, batch)
         attached = set(self.interfaces.attached)
-        check_capacity(self.view, delta, len(attached) + 1, self._kernel.capacities())
+        endpoint_count = count_endpoints(attached, holders_after(self.view, delta)) + 1
+        check_capacity(self.view, delta, endpoint_count, self._kernel.capacities())
         self._check_policies(delta)
-        operations = plan_changes(self.view, delta, own.host.name, own.host.locator, attached)
+        operations = plan_changes(
+            *(self.view, delta, own.host.name, own.host.locator, attached),
+            self._floating.observe_holders(delta, attached),
+            is_kernel_known=self._is_whole,
+        )
         departed = find_departed(self.view, delta, own.host.locator, attached)
         self.taken |= find_taken(self.view, delta, own.host.locator, attached, was_away=was_away)
         self.view.apply(delta)
@@ -203,6 +212,7 @@ class Engine:
         self._departed.pop(machine.stable_id, None)
         address = stable_address(own.fleet, machine.stable_id)
         binding = self.interfaces.attach(machine, address, self._mtu_bytes)
+        self._floating.bind(self.view, machine.stable_id, binding)
         self._lead_route(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
 
@@ -217,6 +227,7 @@ class Engine:
 
     def abandon(self, machine: AttachedMachine) -> None:
         """Leave nothing of an attachment that failed half-way."""
+        self._floating.free(self.view, machine.stable_id)
         self.interfaces.clear(machine, give_back=True)
 
     @property
@@ -232,6 +243,7 @@ class Engine:
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""
         self._departed.pop(stable_id, None)
+        self._floating.free(self.view, stable_id)
         self.interfaces.detach(stable_id, give_back=True)
 
     def retire(self) -> tuple[StableId, ...]:
@@ -252,6 +264,7 @@ class Engine:
                 is_kept = location is not None and self.interfaces.is_way_out(stable_id)
                 if is_kept or stable_id in taken:
                     continue
+                self._floating.free(self.view, stable_id)
                 self.interfaces.detach(stable_id, give_back=False)
                 retired.append(stable_id)
             del self._departed[stable_id]
@@ -308,16 +321,18 @@ class Engine:
         """Return what the engine knows of itself, with the kernel's counters."""
         capacities = self._kernel.capacities()
         is_up = self._own is not None
+        endpoint_count = count_endpoints(set(self.interfaces.attached), self.view.floating())
         return EngineStatus(
             own=self._own,
             wireguard=self._wireguard,
             mtu_bytes=self._mtu_bytes,
             endpoints=self.endpoints() if is_up else (),
             counters=self._kernel.datapath.counters() if is_up else {},
+            misdirected=self._kernel.datapath.misdirected() if is_up else {},
             maps={
                 "location": (self.view.count_locations(), capacities.locations),
                 "transition": (self.view.count_transitions(), capacities.transitions),
-                "endpoint": (len(self.interfaces.attached) + is_up, capacities.endpoints),
+                "endpoint": (endpoint_count + is_up, capacities.endpoints),
             },
             kernel_writes=self._kernel.writes,
         )
@@ -423,10 +438,15 @@ class Engine:
     def _ensure_tables(
         self, bindings: dict[StableId, EndpointBinding], *, with_large: bool
     ) -> None:
+        bindings = bindings | self._floating.bindings(self.view, bindings)
+        observed = self._kernel.observe(with_locations=with_large)
         locations = self.view.locations() if with_large else {}
+        if not with_large:
+            locations, held = self._floating.observe_near(self.view, bindings, observed)
+            observed = replace(observed, locations=held)
         self._apply_tables(
-            Tables(locations, self.view.transitions(), bindings),
-            self._kernel.observe(with_locations=with_large),
+            Tables(locations, self.view.transitions(), bindings, self.view.floating().keys()),
+            observed,
             self._plan_policies() if with_large else (),
         )
         self._kernel.settle_generation()

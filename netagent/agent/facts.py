@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from netagent.agent.attached import AttachedMachine, EndpointState
 from netagent.agent.config import MTU_MIN_BYTES
-from netagent.dataplane.abi import Counter, Verdict
-from netagent.model.addresses import Fleet
+from netagent.dataplane.abi import Counter, Misdirected, Verdict
+from netagent.model.addresses import Fleet, Locator
 from netagent.model.errors import ConfigError
 from netagent.model.fleet import Host
 from netagent.reconcile.moving import Taking
@@ -55,13 +55,17 @@ class TakenMachine:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """What the engine knows of itself; maps: name -> (entries, capacity)."""
+    """What the engine knows of itself.
+
+    misdirected: by the host that sent it. maps: name -> (entries, capacity).
+    """
 
     own: OwnHost | None
     wireguard: str
     mtu_bytes: int
     endpoints: tuple[EndpointStatus, ...]
     counters: dict[Verdict, Counter]
+    misdirected: dict[Locator, Misdirected]
     maps: dict[str, tuple[int, int]]
     kernel_writes: int
 

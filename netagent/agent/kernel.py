@@ -20,6 +20,7 @@ from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.delta import Capacities
 from netagent.reconcile.operations import (
     Activate,
+    AwaitPrograms,
     EndpointBinding,
     Operation,
     Prepare,
@@ -191,6 +192,8 @@ class Kernel:
             case RemoveEndpoints(ids=ids):
                 datapath.endpoint.delete(ids)
                 self.writes += len(ids)
+            case AwaitPrograms():
+                datapath.await_programs()
 
     def _change_policies(self, change: Callable[[], int]) -> None:
         was_due, self.is_generation_due = self.is_generation_due, True

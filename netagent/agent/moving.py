@@ -30,6 +30,7 @@ from netagent.agent.worker import Worker
 from netagent.dataplane.life import LifeSocket
 from netagent.model.addresses import StableId, stable_address
 from netagent.model.fleet import MoveTrigger
+from netagent.model.flows import CarriedFlow
 from netagent.moves.reports import Alive, Carried
 from netagent.reconcile.moving import Arrival, Departure, find_arrivals, find_departures
 
@@ -51,11 +52,12 @@ class Moving:
         self._worker = worker
         self._intake = intake
         self.reports = MoveReports()
-        self._carrier = Carrier(datapath.connections.flows_of, self._report_carried)
+        self._connections = datapath.connections
+        self._carrier = Carrier(self._flows_of, self._report_carried)
         self._conditions = conditions
         self._life = LifeWatch(listen, self._find_address_of, self._report_alive)
         self._warden = Warden(Hooks(config.hooks_dir), config.name, self._find_address_of)
-        service = CarryService(self._find_source, datapath.connections.take_over)
+        service = CarryService(self._find_source, self._held_by, datapath.connections.take_over)
         self._server = MeshServer(service, self._find_address, intake.changed)
 
     async def run(self) -> NoReturn:
@@ -99,6 +101,14 @@ class Moving:
             and arrival.stable_id in attached
             and not self.reports.holds(arrival.key)
         }
+
+    def _flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
+        """Return a machine's flows, those of its floating addresses too; any thread may ask."""
+        ids = stable_id, *self._held_by(stable_id)
+        return [flow for one in ids for flow in self._connections.flows_of(one)]
+
+    def _held_by(self, stable_id: StableId) -> tuple[StableId, ...]:
+        return self._engine.view.held_by(stable_id)
 
     def _report_alive(self, arrival: Arrival) -> None:
         self.reports.say(arrival.stable_id, arrival.epoch, Alive())

@@ -14,7 +14,14 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from netagent.dataplane.abi import Constants, Counter, EndpointRow, TransitionRow, Verdict
+from netagent.dataplane.abi import (
+    Constants,
+    Counter,
+    EndpointRow,
+    Misdirected,
+    TransitionRow,
+    Verdict,
+)
 from netagent.dataplane.abi_flows import EventLosses, EventRow
 from netagent.dataplane.abi_policy import RuleCounter, RuleRow
 from netagent.dataplane.datapath import Attachment
@@ -22,7 +29,7 @@ from netagent.dataplane.link import Link
 from netagent.dataplane.link_use import LinkUse
 from netagent.dataplane.policy_lookup import PolicyAnswer
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
-from netagent.model.addresses import StableId
+from netagent.model.addresses import Locator, StableId
 from netagent.model.fleet import Identity, Location
 from netagent.model.flows import CarriedFlow
 from netagent.policy.entries import CompiledPolicy, Direction
@@ -100,7 +107,9 @@ class DatapathPort(Protocol):
     def attach(self, ifindex: int, attachment: Attachment) -> bool: ...
     def detach(self, ifindex: int) -> bool: ...
     def prune(self) -> list[str]: ...
+    def await_programs(self) -> None: ...
     def counters(self) -> dict[Verdict, Counter]: ...
+    def misdirected(self) -> dict[Locator, Misdirected]: ...
     def close(self) -> None: ...
 
 

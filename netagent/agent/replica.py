@@ -19,11 +19,13 @@ from netagent.agent.facts import OwnHost
 from netagent.agent.replica_policies import read_policies, write_policies
 from netagent.agent.replica_schema import (
     HANDED_INTERFACES,
+    HOLDER,
     MOVE_TRIGGER,
     POLICIES,
     SCHEMA,
     SCHEMA_VERSION,
     TAKEN_MACHINES,
+    VIEWS,
 )
 from netagent.model.addresses import (
     GATEWAY_MAC,
@@ -90,9 +92,16 @@ class Replica:
             )
         database.execute(HANDED_INTERFACES)
         database.executescript(f"BEGIN; {POLICIES} {TAKEN_MACHINES} COMMIT;")
-        columns = {row[1] for row in database.execute("PRAGMA table_info(transitions)")}
-        if "waits_for" not in columns:
+        if "waits_for" not in self._columns("transitions"):
             database.execute(MOVE_TRIGGER)
+        if "holder" not in self._columns("locations"):
+            # The release before did not keep who holds floating addresses: control says all again.
+            forget = "DELETE FROM meta WHERE key = 'revision'"
+            database.executescript(f"BEGIN; {HOLDER}; {forget}; COMMIT;")
+        database.executescript(f"BEGIN; {VIEWS} COMMIT;")
+
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
 
     def read(self) -> Held:
         """Return everything held; a view of revision 0 when nothing was written yet."""
@@ -225,11 +234,12 @@ class Replica:
                 _locator(locator),
             )
         delta.networks.update(select("SELECT number, name FROM networks"))
-        for address, machine, locator, identity, epoch in select(
-            "SELECT address, machine, locator, identity, epoch FROM locations"
+        for address, name, locator, identity, epoch, holder in select(
+            "SELECT address, machine, locator, identity, epoch, holder FROM locations"
         ):
             location = Location(_locator(locator), Identity(identity), epoch)
-            delta.locations[_id(fleet, address)] = NamedLocation(machine, location)
+            holder_id = _id(fleet, holder) if holder is not None else None
+            delta.locations[_id(fleet, address)] = NamedLocation(name, location, holder_id)
         for address, source, destination, epoch, trigger in select(
             "SELECT address, source, destination, epoch, waits_for FROM transitions"
         ):
@@ -287,7 +297,8 @@ class Replica:
         self._delete("locations", fleet, delta.removed_locations)
         self._delete("transitions", fleet, delta.removed_transitions)
         self._database.executemany(
-            "REPLACE INTO locations VALUES (?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO locations (address, network, machine, locator, identity, epoch, holder)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     str(stable_address(fleet, stable_id)),
@@ -296,6 +307,7 @@ class Replica:
                     str(locator_network(row.location.locator)),
                     row.location.identity,
                     row.epoch,
+                    str(stable_address(fleet, row.holder)) if row.holder is not None else None,
                 )
                 for stable_id, row in delta.locations.items()
             ),

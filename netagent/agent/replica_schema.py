@@ -29,6 +29,46 @@ CREATE TABLE IF NOT EXISTS taken_machines (
 MOVE_TRIGGER = "ALTER TABLE transitions ADD COLUMN waits_for TEXT NOT NULL DEFAULT 'at-once'"
 """A column behind the others, of the same release: made where it is missing."""
 
+HOLDER = "ALTER TABLE locations ADD COLUMN holder TEXT"
+"""As MOVE_TRIGGER, of the release in which addresses can float."""
+
+VIEWS = """
+DROP VIEW IF EXISTS machines;
+
+CREATE VIEW machines AS
+SELECT
+    networks.name AS network,
+    locations.machine AS machine,
+    locations.address AS address,
+    hosts.name AS host,
+    locations.identity AS identity,
+    locations.epoch AS epoch,
+    coalesce(hosts.name = (SELECT value FROM meta WHERE key = 'host'), 0) AS is_here,
+    transitions.address IS NOT NULL AS is_moving
+FROM locations
+JOIN networks ON networks.number = locations.network
+LEFT JOIN hosts ON hosts.locator = locations.locator
+LEFT JOIN transitions ON transitions.address = locations.address
+WHERE locations.holder IS NULL;
+
+DROP VIEW IF EXISTS floating_addresses;
+
+CREATE VIEW floating_addresses AS
+SELECT
+    networks.name AS network,
+    locations.machine AS name,
+    locations.address AS address,
+    holders.machine AS machine,
+    hosts.name AS host,
+    coalesce(hosts.name = (SELECT value FROM meta WHERE key = 'host'), 0) AS is_here
+FROM locations
+JOIN networks ON networks.number = locations.network
+LEFT JOIN locations AS holders ON holders.address = locations.holder
+LEFT JOIN hosts ON hosts.locator = locations.locator
+WHERE locations.holder IS NOT NULL;
+"""
+"""Made anew by each agent that starts, over tables that may be of an earlier release."""
+
 POLICIES = """
 CREATE TABLE IF NOT EXISTS policy (
     network INTEGER PRIMARY KEY,
@@ -105,7 +145,8 @@ CREATE TABLE locations (
     machine TEXT NOT NULL,
     locator TEXT NOT NULL,
     identity INTEGER NOT NULL,
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    holder TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX locations_by_network ON locations (network, machine);
@@ -127,19 +168,4 @@ CREATE TABLE attachments (
     mac TEXT NOT NULL,
     netns TEXT
 ) STRICT, WITHOUT ROWID;
-
-CREATE VIEW machines AS
-SELECT
-    networks.name AS network,
-    locations.machine AS machine,
-    locations.address AS address,
-    hosts.name AS host,
-    locations.identity AS identity,
-    locations.epoch AS epoch,
-    coalesce(hosts.name = (SELECT value FROM meta WHERE key = 'host'), 0) AS is_here,
-    transitions.address IS NOT NULL AS is_moving
-FROM locations
-JOIN networks ON networks.number = locations.network
-LEFT JOIN hosts ON hosts.locator = locations.locator
-LEFT JOIN transitions ON transitions.address = locations.address;
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ from netagent.agent.session import AGENT_VERSION
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.agent.v1 import agent_service_pb2_grpc
 from netagent.api.types.v1 import types_pb2
+from netagent.dataplane.abi import Misdirected
 from netagent.dataplane.wireguard import PeerStatus
-from netagent.model.addresses import Fleet, locator_network, stable_address
+from netagent.model.addresses import Fleet, Locator, locator_network, stable_address
 from netagent.model.fleet import Host
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -148,7 +149,10 @@ def _status_to_message(status: AgentStatus) -> pb.GetStatusResponse:
         applied_revision=status.applied_revision,
         wireguard=engine.wireguard,
         mtu_bytes=engine.mtu_bytes,
-        peers=[_peer_to_message(peer, status.hosts) for peer in status.peers],
+        peers=[
+            _peer_to_message(peer, status.hosts.get(peer.public_key), engine.misdirected)
+            for peer in status.peers
+        ],
         conditions=[_condition_to_message(condition) for condition in status.conditions],
         counters=[
             pb.Counter(verdict=verdict.label, packets=counter.packets, bytes=counter.bytes)
@@ -174,13 +178,17 @@ def _status_to_message(status: AgentStatus) -> pb.GetStatusResponse:
     return message
 
 
-def _peer_to_message(peer: PeerStatus, hosts: dict[bytes, Host]) -> pb.Peer:
-    host = hosts.get(peer.public_key)
+def _peer_to_message(
+    peer: PeerStatus, host: Host | None, misdirected: Mapping[Locator, Misdirected]
+) -> pb.Peer:
+    wrong = misdirected.get(host.locator, Misdirected(0, 0)) if host else Misdirected(0, 0)
     message = pb.Peer(
         host=host.name if host else "",
         endpoint=str(peer.endpoint or ""),
         received_bytes=peer.received_bytes,
         sent_bytes=peer.sent_bytes,
+        misdirected_forwarded=wrong.forwarded,
+        misdirected_dropped=wrong.dropped,
     )
     if peer.last_handshake_s:
         message.last_handshake.FromSeconds(peer.last_handshake_s)

@@ -144,7 +144,10 @@ def _location_change(message: pb.LocationTable) -> LocationChange:
         network=table.network,
         network_name=table.network_name,
         is_whole=table.whole,
-        rows={stable_id: NamedLocation(name, location) for stable_id, location, name in table.rows},
+        rows={
+            stable_id: NamedLocation(name, location, holder)
+            for stable_id, location, name, holder in table.rows
+        },
         removed=dict(table.removed),
     )
 

@@ -22,6 +22,7 @@ from netagent.model.addresses import (
 from netagent.model.errors import InvalidError
 from netagent.model.fleet import (
     Endpoint,
+    FloatingAddress,
     Host,
     Identity,
     Machine,
@@ -133,8 +134,10 @@ def network_from_message(message: types_pb2.Network) -> Network:
     return Network(check_name("network.name", message.name), message.number)
 
 
-def machine_to_message(fleet: Fleet, machine: Machine, *, etag: str = "") -> types_pb2.Machine:
-    """Return a machine as a message."""
+def machine_to_message(
+    fleet: Fleet, machine: Machine, *, floating: Sequence[str] = (), etag: str = ""
+) -> types_pb2.Machine:
+    """Return a machine as a message. floating: its floating addresses, NETWORK/NAME."""
     return types_pb2.Machine(
         network=machine.network,
         name=machine.name,
@@ -144,6 +147,7 @@ def machine_to_message(fleet: Fleet, machine: Machine, *, etag: str = "") -> typ
         epoch=machine.epoch,
         identity=machine.identity,
         mac=machine_mac(machine.stable_id).hex(":"),
+        floating_addresses=floating,
         etag=etag,
     )
 
@@ -158,6 +162,21 @@ def machine_from_message(fleet: Fleet, message: types_pb2.Machine) -> Machine:
         labels=check_labels(message.labels),
         host=check_name("machine.host", message.host) if message.host else None,
         epoch=message.epoch,
+    )
+
+
+def address_to_message(
+    fleet: Fleet, address: FloatingAddress, *, host: str = "", etag: str = ""
+) -> types_pb2.FloatingAddress:
+    """Return a floating address as a message. host: where its holder is."""
+    return types_pb2.FloatingAddress(
+        network=address.network,
+        name=address.name,
+        address=str(stable_address(fleet, address.stable_id)),
+        holder=address.holder_path or "",
+        host=host,
+        epoch=address.epoch,
+        etag=etag,
     )
 
 

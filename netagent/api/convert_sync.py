@@ -19,14 +19,14 @@ class LocationRows:
     """Changes of one network's location table.
 
     whole: the rows replace all that the agent holds of the network (more parts may follow).
-    rows: id, where it is, name of the machine.
+    rows: id, where it is, name of the machine or floating address, of the latter its holder.
     removed: ids that have no location any more, and the epoch they had.
     """
 
     network: int
     network_name: str
     whole: bool
-    rows: Sequence[tuple[StableId, Location, str]] = ()
+    rows: Sequence[tuple[StableId, Location, str, StableId | None]] = ()
     removed: Sequence[tuple[StableId, int]] = ()
 
 
@@ -46,11 +46,12 @@ def locations_to_message(table: LocationRows) -> sync_service_pb2.LocationTable:
         network=table.network,
         network_name=table.network_name,
         whole=table.whole,
-        ids=[stable_id for stable_id, _, _ in table.rows],
-        locators=[location.locator for _, location, _ in table.rows],
-        identities=[location.identity for _, location, _ in table.rows],
-        epochs=[location.epoch for _, location, _ in table.rows],
-        names=[name for _, _, name in table.rows],
+        ids=[stable_id for stable_id, *_ in table.rows],
+        locators=[location.locator for _, location, _, _ in table.rows],
+        identities=[location.identity for _, location, _, _ in table.rows],
+        epochs=[location.epoch for _, location, _, _ in table.rows],
+        names=[name for _, _, name, _ in table.rows],
+        holders=_holders([holder for *_, holder in table.rows]),
         removed_ids=[stable_id for stable_id, _ in table.removed],
         removed_epochs=[epoch for _, epoch in table.removed],
     )
@@ -58,33 +59,33 @@ def locations_to_message(table: LocationRows) -> sync_service_pb2.LocationTable:
 
 def locations_from_message(message: sync_service_pb2.LocationTable) -> LocationRows:
     """Return location rows; InvalidError when the columns are not of equal length."""
-    check_columns(
-        "locations",
-        message.ids,
-        message.locators,
-        message.identities,
-        message.epochs,
-        message.names,
+    holders = message.holders or [0] * len(message.ids)
+    columns = (
+        *(message.ids, message.locators, message.identities),
+        *(message.epochs, message.names, holders),
     )
+    check_columns("locations", *columns)
     check_columns("locations.removed", message.removed_ids, message.removed_epochs)
-    rows = zip(
-        message.ids,
-        message.locators,
-        message.identities,
-        message.epochs,
-        message.names,
-        strict=True,
-    )
     return LocationRows(
         network=message.network,
         network_name=message.network_name,
         whole=message.whole,
         rows=[
-            (StableId(stable_id), Location(Locator(locator), Identity(identity), epoch), name)
-            for stable_id, locator, identity, epoch, name in rows
+            (
+                StableId(stable_id),
+                Location(Locator(locator), Identity(identity), epoch),
+                name,
+                StableId(holder) if holder else None,
+            )
+            for stable_id, locator, identity, epoch, name, holder in zip(*columns, strict=True)
         ],
         removed=_removed(message.removed_ids, message.removed_epochs),
     )
+
+
+def _holders(holders: Sequence[StableId | None]) -> list[int]:
+    """Return the column of holders; none where no row has one, as mostly."""
+    return [holder or 0 for holder in holders] if any(holders) else []
 
 
 def transitions_to_message(table: TransitionRows) -> sync_service_pb2.TransitionTable:

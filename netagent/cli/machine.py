@@ -152,4 +152,5 @@ def _print_machine(found: types_pb2.Machine, *, is_json: bool) -> None:
         return
     view["labels"] = format_labels(found.labels)
     view["host"] = found.host
+    view["floating_addresses"] = ",".join(found.floating_addresses)
     print_fields({key: str(view[key]) for key in view if key not in ("network", "name")})

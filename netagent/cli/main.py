@@ -21,6 +21,7 @@ _COMMANDS = {
     "host": Lazy("netagent.cli.host", "host", "The servers of the fleet."),
     "network": Lazy("netagent.cli.network", "network", "Private networks."),
     "machine": Lazy("netagent.cli.machine", "machine", "Machines and their stable addresses."),
+    "address": Lazy("netagent.cli.address", "address", "Floating addresses, and who has them."),
     "attach": Lazy("netagent.cli.endpoint", "attach", "Give a machine its interface on this host."),
     "detach": Lazy("netagent.cli.endpoint", "detach", "Take a machine's interface back."),
     "endpoint": Lazy("netagent.cli.endpoint", "endpoint", "Machines attached to this host."),

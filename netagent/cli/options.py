@@ -74,7 +74,7 @@ def _options(*, has_environment: bool) -> dict[str, Callable[[Any], Any]]:
             metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
             help=f"Give up a call after this long (default {TIMEOUT_DEFAULT_S:g};"
-            " to move or apply: 60).",
+            " to move, assign or apply: 60).",
         ),
         "output": option(
             "--output",

@@ -62,7 +62,7 @@ def print_status(status: pb.GetStatusResponse, now_s: float) -> None:
     _print_conditions(status, now_s)
     _print_section(
         "Peers",
-        ("HOST", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT"),
+        ("HOST", "ENDPOINT", "HANDSHAKE", "RECEIVED", "SENT", "MISDIRECTED"),
         [_peer_row(peer, now_s) for peer in status.peers],
     )
     endpoints: list[Document] = view["endpoints"]
@@ -131,7 +131,14 @@ def _peer_row(peer: pb.Peer, now_s: float) -> tuple[str, ...]:
     if peer.HasField("last_handshake"):
         handshake = f"{format_age(now_s - peer.last_handshake.ToSeconds())} ago"
     received, sent = format_bytes(peer.received_bytes), format_bytes(peer.sent_bytes)
-    return peer.host, peer.endpoint, handshake, received, sent
+    wrong = _misdirected(peer)
+    return peer.host, peer.endpoint, handshake, received, sent, wrong
+
+
+def _misdirected(peer: pb.Peer) -> str:
+    """Return what a host sent here for machines that are elsewhere."""
+    kinds = {"forwarded": peer.misdirected_forwarded, "dropped": peer.misdirected_dropped}
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
 
 
 def _format_share(usage: pb.MapUsage) -> str:

@@ -66,7 +66,21 @@ def machine_view(machine: types_pb2.Machine) -> Document:
         "epoch": machine.epoch,
         "identity": machine.identity,
         "mac": machine.mac,
+        "floating_addresses": list(machine.floating_addresses),
         "etag": machine.etag,
+    }
+
+
+def address_view(address: types_pb2.FloatingAddress) -> Document:
+    """Return a floating address's document."""
+    return {
+        "name": f"{address.network}/{address.name}",
+        "network": address.network,
+        "address": address.address,
+        "holder": address.holder or None,
+        "host": address.host or None,
+        "epoch": address.epoch,
+        "etag": address.etag,
     }
 
 
@@ -149,6 +163,8 @@ def status_view(status: agent_pb.GetStatusResponse) -> Document:
                 else None,
                 "received_bytes": peer.received_bytes,
                 "sent_bytes": peer.sent_bytes,
+                "misdirected_forwarded": peer.misdirected_forwarded,
+                "misdirected_dropped": peer.misdirected_dropped,
             }
             for peer in status.peers
         ],

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 
 from netagent.api.types.v1 import types_pb2
+from netagent.control.address_plans import locate, resolve_address
 from netagent.control.sync_hub import SyncHub
 from netagent.control.validation import resolve_machine
 from netagent.control.view import View
 from netagent.model.addresses import StableId
-from netagent.model.errors import InvalidError, StateError, UnavailableError
+from netagent.model.errors import InvalidError, NotFoundError, StateError, UnavailableError
+from netagent.model.fleet import FloatingAddress
 from netagent.policy.traffic import ICMP6, TrafficTextError, parse_traffic
 
 HOST = "host"
@@ -43,6 +45,7 @@ async def explain_flow(
 ) -> list[EndOpinion]:
     """Return the opinion of each end that is asked, the sender's first.
 
+    source, destination: a machine, a floating address, `host`, or an address outside.
     Raises InvalidError, NotFoundError (machine) and StateError (machine not placed).
     """
     protocol, port = _parse_point(traffic)
@@ -79,6 +82,11 @@ def _find_end(view: View, field: str, text: str) -> _End | None:
     """Return who is meant; None for `host`, which depends on the other end."""
     if text == HOST:
         return None
+    if (floating := _find_floating(view, text)) is not None:
+        host = locate(view, floating)
+        if not host:
+            raise StateError(f"{field}: floating address {floating.path} is on no host now")
+        return _End(floating.stable_id, host=host, is_machine=True)
     if ":" in text:
         try:
             address = IPv6Address(text)
@@ -92,6 +100,16 @@ def _find_end(view: View, field: str, text: str) -> _End | None:
     if machine.host is None:
         raise StateError(f"{field}: machine {machine.path} is on no host yet")
     return _End(machine.stable_id, host=machine.host, is_machine=True)
+
+
+def _find_floating(view: View, text: str) -> FloatingAddress | None:
+    """Return the floating address that a text means; a machine of the same bare name goes first."""
+    if text in view.paths_by_name:
+        return None
+    try:
+        return view.addresses[resolve_address(view, text)].value
+    except (InvalidError, NotFoundError):
+        return None
 
 
 def _as_host(view: View, end: _End | None, other: _End | None) -> _End:

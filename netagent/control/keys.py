@@ -6,7 +6,8 @@
     host-endpoint/ADDRESS:PORT     -> name of the host that listens there
     network/NAME                   a network
     machine/NETWORK/NAME           a machine, with the move it is on
-    id/HEX                         -> NETWORK/NAME of the machine with this id
+    id/HEX                         -> NETWORK/NAME of the machine or floating address with this id
+    address/NETWORK/NAME           a floating address, with the machine that holds it
     at/HOST/NETWORK/NAME           the machine is located on the host, or moves from or to it
     identity/NETWORK NUMBER/LABELS -> identity; of LABELS and a name where a policy names a machine
     policy/NETWORK                 -> version of the policy in force
@@ -63,6 +64,16 @@ def machine_key(path: str) -> bytes:
 def machines_prefix(network: str) -> bytes:
     """Return the prefix of all machines of a network."""
     return ROOT + f"machine/{network}/".encode()
+
+
+def address_key(path: str) -> bytes:
+    """Return the key of a floating address. path: NETWORK/NAME."""
+    return ROOT + f"address/{path}".encode()
+
+
+def addresses_prefix(network: str) -> bytes:
+    """Return the prefix of all floating addresses of a network."""
+    return ROOT + f"address/{network}/".encode()
 
 
 def id_key(stable_id: StableId) -> bytes:

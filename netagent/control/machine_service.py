@@ -13,6 +13,7 @@ from netagent.api.control.v1 import machine_service_pb2_grpc
 from netagent.api.convert import machine_to_message
 from netagent.api.types.v1 import types_pb2
 from netagent.control import keys
+from netagent.control.address_plans import release_all
 from netagent.control.allocation import DEFAULT_REGION, allocate_identity, allocate_machine
 from netagent.control.paging import (
     check_etag,
@@ -116,24 +117,7 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
     async def DeleteMachine(  # noqa: D102
         self, request: pb.DeleteMachineRequest, context: _Context
     ) -> pb.DeleteMachineResponse:
-        def plan(view: View) -> Plan:
-            path = resolve_machine(view, request.machine)
-            old = view.machines[path]
-            check_etag(request.etag, old.revision, f"machine {path}")
-            if old.value.move_id is not None:
-                raise StateError(
-                    f"machine: {path} is on move {old.value.move_id}; wait until that has settled"
-                )
-            machine = old.value.machine
-            operations: list[Operation] = [
-                Delete(keys.machine_key(path)),
-                Delete(keys.id_key(machine.stable_id)),
-            ]
-            if machine.host is not None:
-                operations.append(Delete(keys.at_key(machine.host, path)))
-            return Plan((Unchanged(keys.machine_key(path), old.revision),), tuple(operations))
-
-        await self._writer.write(plan)
+        await self._writer.write(lambda view: plan_deletion(view, request.machine, request.etag))
         return pb.DeleteMachineResponse()
 
     def _scope_of_identity(self, network: str, labels: dict[str, str]) -> list[str]:
@@ -142,6 +126,28 @@ class MachineService(machine_service_pb2_grpc.MachineServiceServicer):
         if known is not None and keys.identity_key(known.value.number, labels) in view.numbers:
             return []
         return ["identities"]
+
+
+def plan_deletion(view: View, machine_name: str, etag: str = "") -> Plan:
+    """Return the plan that deletes a machine and releases what it holds.
+
+    StateError while it is on a move.
+    """
+    path = resolve_machine(view, machine_name)
+    old = view.machines[path]
+    check_etag(etag, old.revision, f"machine {path}")
+    if old.value.move_id is not None:
+        raise StateError(
+            f"machine: {path} is on move {old.value.move_id}; wait until that has settled"
+        )
+    machine = old.value.machine
+    compares, operations = release_all(view, path)
+    compares.append(Unchanged(keys.machine_key(path), old.revision))
+    operations.append(Delete(keys.machine_key(path)))
+    operations.append(Delete(keys.id_key(machine.stable_id)))
+    if machine.host is not None:
+        operations.append(Delete(keys.at_key(machine.host, path)))
+    return Plan(tuple(compares), tuple(operations))
 
 
 def _plan_creation(
@@ -158,6 +164,8 @@ def _plan_creation(
     host = find_host(view, "host", host_name) if host_name is not None else None
     if path in view.machines:
         raise ExistsError(f"name: machine {path} exists already")
+    if path in view.addresses:
+        raise ExistsError(f"name: {path} is a floating address; choose another name")
     region = host.value.region if host is not None else DEFAULT_REGION
     number = allocate_machine(view, network.value.number, region)
     own_name = name if is_named else None
@@ -177,6 +185,7 @@ def _plan_creation(
         *identity.compares,
         Unchanged(keys.network_key(network_name), network.revision),
         Unchanged(keys.machine_key(path), 0),
+        Unchanged(keys.address_key(path), 0),
         Unchanged(keys.id_key(stable_id), 0),
     ]
     operations: list[Operation] = [
@@ -219,4 +228,9 @@ def _read(view: View, path: str) -> types_pb2.Machine:
 
 
 def _message(view: View, machine: Stored[MachineRecord]) -> types_pb2.Machine:
-    return machine_to_message(view.fleet, machine.value.machine, etag=make_etag(machine.revision))
+    return machine_to_message(
+        view.fleet,
+        machine.value.machine,
+        floating=view.held_by(machine.value.machine.path),
+        etag=make_etag(machine.revision),
+    )

@@ -18,8 +18,8 @@ from netagent.control.validation import find_host, resolve_machine
 from netagent.control.view import View
 from netagent.control.writer import Plan
 from netagent.model.addresses import network_of
-from netagent.model.errors import InvalidError, StateError
-from netagent.model.fleet import Move, MovePhase, MoveTrigger
+from netagent.model.errors import ExhaustedError, InvalidError, StateError
+from netagent.model.fleet import EPOCH_MAX, Move, MovePhase, MoveTrigger
 from netagent.store.contract import Exists, Put, Unchanged
 
 
@@ -50,7 +50,7 @@ def plan_begin(
 
     is_connected, is_reporting: whether a host's agent holds a stream, and sends reports.
     Raises InvalidError, NotFoundError, ConflictError (etag) and StateError (moves already, the
-    destination is away or too old, or a source that is to be forced is there).
+    destination is away or too old, or a source that is to be forced is there); ExhaustedError.
     """
     path = resolve_machine(view, wish.machine)
     host = find_host(view, "destination", wish.destination)
@@ -75,6 +75,8 @@ def plan_begin(
             " use the trigger CALL"
         )
     epoch = max(record.machine.epoch, record.last_epoch) + 1
+    if epoch > EPOCH_MAX:
+        raise ExhaustedError(f"machine: {path} has been moved {EPOCH_MAX:,} times; make another")
     move = Move(
         move_id=move_id,
         machine=path,

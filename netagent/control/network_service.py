@@ -87,12 +87,17 @@ class NetworkService(network_service_pb2_grpc.NetworkServiceServicer):
             if count:
                 what = "a machine; delete it" if count == 1 else f"{count} machines; delete them"
                 raise StateError(f"name: network {request.name} has {what} first")
+            if next(view.addresses.after("", f"{request.name}/"), None) is not None:
+                raise StateError(
+                    f"name: network {request.name} has floating addresses; delete them first"
+                )
             key = keys.network_key(request.name)
             numbers.append(network.value.number)
             return Plan(
                 (
                     Unchanged(key, network.revision),
                     NoneWithin(keys.machines_prefix(request.name)),
+                    NoneWithin(keys.addresses_prefix(request.name)),
                 ),
                 (Delete(key), Delete(keys.policy_key(request.name))),
             )

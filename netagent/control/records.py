@@ -19,6 +19,7 @@ from netagent.model.addresses import HOST_NETWORK, Fleet, StableId, make_id, mak
 from netagent.model.errors import InvalidError, NetagentError
 from netagent.model.fleet import (
     Endpoint,
+    FloatingAddress,
     Host,
     Identity,
     Machine,
@@ -175,6 +176,20 @@ def decode_machine(path: str, value: bytes) -> MachineRecord:
             epoch=fields["epoch"],
         )
         return MachineRecord(machine, fields["move"], fields.get("last_epoch", machine.epoch))
+
+
+def encode_address(address: FloatingAddress) -> bytes:
+    """Return a floating address as it is stored."""
+    return _encode(id=address.stable_id, holder=address.holder, epoch=address.epoch)
+
+
+def decode_address(path: str, value: bytes) -> FloatingAddress:
+    """Return a floating address from what is stored. path: NETWORK/NAME."""
+    network, _, name = path.partition("/")
+    with _reading(f"address {path}", value) as fields:
+        return FloatingAddress(
+            network, name, StableId(fields["id"]), fields["holder"], fields["epoch"]
+        )
 
 
 def encode_move(record: MoveRecord) -> bytes:

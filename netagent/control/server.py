@@ -17,6 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from netagent.api.control.v1 import (
+    address_service_pb2,
+    address_service_pb2_grpc,
     host_service_pb2,
     host_service_pb2_grpc,
     machine_service_pb2,
@@ -31,6 +33,7 @@ from netagent.api.control.v1 import (
     sync_service_pb2_grpc,
 )
 from netagent.control import keys
+from netagent.control.address_service import AddressService
 from netagent.control.config import ControlConfig
 from netagent.control.errors import ErrorInterceptor
 from netagent.control.feed import Feed
@@ -59,6 +62,7 @@ STOP_GRACE_S = 2.0
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in (
+        (address_service_pb2, "AddressService"),
         (host_service_pb2, "HostService"),
         (machine_service_pb2, "MachineService"),
         (move_service_pb2, "MoveService"),
@@ -141,6 +145,9 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
         )
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
         _add_services(server, writer, policies, hub, driver)
+        address_service_pb2_grpc.add_AddressServiceServicer_to_server(
+            AddressService(writer, hub, config.settle_bound_s), server
+        )
         healthy = _add_standard_services(server)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(feed.run())

@@ -89,7 +89,7 @@ def _whole_table(view: View, network: int, bundle: Bundle) -> Iterator[pb.Update
     yield begun
     for chunk in _chunks(tuple(table.locations)):
         rows = [
-            (stable_id, row.location, row.name)
+            (stable_id, row.location, row.name, row.holder)
             for stable_id in chunk
             if (row := table.locations.get(stable_id)) is not None
             and bundle.knows(network, row.location.identity)
@@ -106,7 +106,7 @@ def _changed_rows(view: View, network: int, ids: Sequence[StableId], bundle: Bun
         view.network_names.get(network, ""),
         whole=False,
         rows=[
-            (stable_id, row.location, row.name)
+            (stable_id, row.location, row.name, row.holder)
             for stable_id in ids
             if (row := table.locations.get(stable_id)) is not None
             and row.revision > since

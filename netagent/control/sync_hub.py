@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 
 from netagent.api.control.v1 import sync_service_pb2 as pb
@@ -235,6 +236,20 @@ class SyncHub:
         """Return the newest revision of which a host holds all it needs; None: not connected."""
         session = self._sessions.get(host)
         return session.outbox.in_step_with(self._view) if session is not None else None
+
+    @contextmanager
+    def progress(self) -> Iterator[asyncio.Event]:
+        """Give an event that is set whenever a host applies something, comes or leaves."""
+        event = asyncio.Event()
+
+        def tell(host: str) -> None:
+            event.set()
+
+        self.on_progress.append(tell)
+        try:
+            yield event
+        finally:
+            self.on_progress.remove(tell)
 
     def host_changed(self, name: str) -> None:
         """See Listener."""

@@ -18,11 +18,20 @@ REMOVED_MAX = 4_096
 
 @dataclass(frozen=True, slots=True)
 class LocationRow:
-    """Where a machine is. name: within its network. revision: when the row last changed."""
+    """Where a machine or floating address is.
+
+    name: within its network. revision: when the row last changed. holder: of a floating address,
+    the id of the machine that has it.
+    """
 
     name: str
     location: Location
     revision: int
+    holder: StableId | None = None
+
+    def says(self) -> tuple[str, Location, StableId | None]:
+        """Return what agents are told."""
+        return self.name, self.location, self.holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class NetworkTable:
             del self.locations[stable_id]
             self.removed_locations.add(stable_id, Removal(old.location.epoch, revision))
             return True
-        if old is not None and (old.name, old.location) == (row.name, row.location):
+        if old is not None and old.says() == row.says():
             return False
         self.locations[stable_id] = row
         self.removed_locations.removals.pop(stable_id, None)

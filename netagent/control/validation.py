@@ -83,6 +83,8 @@ def resolve_machine(view: View, machine: str, field: str = "machine") -> str:
     if slash:
         check_name(field, network)
         if machine not in view.machines:
+            if machine in view.addresses:
+                raise NotFoundError(f"{field}: {machine} is a floating address, no machine")
             raise NotFoundError(f"{field}: there is no machine {machine}")
         return machine
     paths = sorted(view.paths_by_name.get(name, ()))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from netagent.control import keys
+from netagent.control.floating import follow_location, follow_transition
 from netagent.control.identities import Identities
 from netagent.control.interest import Interest, Need
 from netagent.control.ordered import OrderedNames
@@ -19,6 +20,7 @@ from netagent.control.records import (
     MachineRecord,
     MoveRecord,
     PolicyRecord,
+    decode_address,
     decode_host,
     decode_machine,
     decode_move,
@@ -31,6 +33,7 @@ from netagent.model.addresses import Fleet, Locator, StableId, network_of
 from netagent.model.fleet import (
     ENDED_PHASES,
     Endpoint,
+    FloatingAddress,
     Host,
     Location,
     Machine,
@@ -85,6 +88,9 @@ class View:
         self.network_names: dict[int, str] = {}
         self.machines: OrderedNames[Stored[MachineRecord]] = OrderedNames()
         self.moves: OrderedNames[Stored[MoveRecord]] = OrderedNames()
+        self.addresses: OrderedNames[Stored[FloatingAddress]] = OrderedNames()
+        self._held: dict[str, set[str]] = {}
+        """Machine to its floating addresses, both NETWORK/NAME."""
         self.paths_by_name: dict[str, set[str]] = {}
         self.paths_by_id: dict[StableId, str] = {}
         self.paths_at: dict[str, set[str]] = {}
@@ -107,6 +113,7 @@ class View:
             b"network": self._take_network,
             b"machine": self._take_machine,
             b"move": self._take_move,
+            b"address": self._take_address,
             b"at": self._take_at,
             b"cursor": self._take_number,
             b"identity": self._take_number,
@@ -168,6 +175,10 @@ class View:
     def set_reach(self, reach: Mapping[int, frozenset[int]]) -> None:
         """Take who may talk to whom: a host needs the networks that its own machines may reach."""
         self._interest_changed(self.interest.set_reach(reach))
+
+    def held_by(self, machine: str) -> list[str]:
+        """Return the floating addresses that a machine has, both NETWORK/NAME; sorted."""
+        return sorted(self._held.get(machine, ()))
 
     def active_moves(self) -> list[str]:
         """Return the ids of moves that have not ended, oldest first."""
@@ -260,6 +271,7 @@ class View:
             paths.discard(path)
             if not paths:
                 self.paths_by_name.pop(name, None)
+            self._place_held(path, revision)
             return
         if old is None:
             self.machine_counts[network_of(record.machine.stable_id)] += 1
@@ -271,6 +283,7 @@ class View:
             location = Location(self._locator(machine.host), machine.identity, machine.epoch)
             row = LocationRow(name, location, revision)
         self._set_location(machine.stable_id, row, revision)
+        self._place_held(path, revision)
 
     def _take_move(self, key: bytes, item: Item | None, revision: int) -> None:
         move_id = key.decode()
@@ -285,13 +298,49 @@ class View:
             if move.source and not move.is_forced and move.phase not in ENDED_PHASES:
                 places = self._locator(move.source), self._locator(move.destination)
                 row = TransitionRow(Transition(*places, move.epoch, move.trigger), revision)
-            network = network_of(move.stable_id)
-            old = self.table(network).transitions.get(move.stable_id)
-            is_newer = old is None or old.transition.epoch <= move.epoch
-            if is_newer and self.table(network).set_transition(move.stable_id, row, revision):
-                self._row_changed(move.stable_id)
+            old = self.table(network_of(move.stable_id)).transitions.get(move.stable_id)
+            if old is None or old.transition.epoch <= move.epoch:
+                self._set_transition(move.stable_id, row, revision)
+                self._place_held(move.machine, revision)
         for listener in self.listeners:
             listener.move_changed(move_id)
+
+    def _take_address(self, key: bytes, item: Item | None, revision: int) -> None:
+        path = key.decode()
+        old = self.addresses.get(path)
+        if old is not None:
+            if old.value.holder_path is not None:
+                self._held[old.value.holder_path].discard(path)
+            if item is None:
+                self._set_location(old.value.stable_id, None, revision)
+                self._set_transition(old.value.stable_id, None, revision)
+        if item is None:
+            self.addresses.remove(path)
+            return
+        address = decode_address(path, item.value)
+        self.addresses.set(path, Stored(address, revision))
+        if address.holder_path is not None:
+            self._held.setdefault(address.holder_path, set()).add(path)
+        self._place_address(path, revision)
+
+    def _place_held(self, machine: str, revision: int) -> None:
+        """Have a machine's floating addresses follow it."""
+        for path in self.held_by(machine):
+            self._place_address(path, revision)
+
+    def _place_address(self, path: str, revision: int) -> None:
+        stored = self.addresses[path]
+        address, location, transition = stored.value, None, None
+        holder = self.machines.get(address.holder_path) if address.holder_path else None
+        if holder is not None:
+            holder_id = holder.value.machine.stable_id
+            table = self.table(network_of(address.stable_id))
+            if (row := table.locations.get(holder_id)) is not None:
+                location = follow_location(address, stored.revision, holder_id, row)
+            if (moving := table.transitions.get(holder_id)) is not None:
+                transition = follow_transition(address, stored.revision, moving)
+        self._set_location(address.stable_id, location, revision)
+        self._set_transition(address.stable_id, transition, revision)
 
     def _take_policy(self, key: bytes, item: Item | None, revision: int) -> None:
         network = key.decode()
@@ -326,6 +375,12 @@ class View:
 
     def _set_location(self, stable_id: StableId, row: LocationRow | None, revision: int) -> None:
         if self.table(network_of(stable_id)).set_location(stable_id, row, revision):
+            self._row_changed(stable_id)
+
+    def _set_transition(
+        self, stable_id: StableId, row: TransitionRow | None, revision: int
+    ) -> None:
+        if self.table(network_of(stable_id)).set_transition(stable_id, row, revision):
             self._row_changed(stable_id)
 
     def _locator(self, host: str) -> Locator:

@@ -112,6 +112,14 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
+class Misdirected:
+    """`struct misdirected`: packets of one host for ids that were not here any more."""
+
+    forwarded: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Constants:
     """`struct config`: what a host is, fixed while a program is loaded.
 
@@ -149,6 +157,26 @@ def unpack_location(raw: bytes) -> Location:
     """Return the row of a `struct location`."""
     identity, _, epoch = struct.unpack_from("=IIQ", raw, 8)
     return Location(Locator(int.from_bytes(raw[:8], "big")), Identity(identity), epoch)
+
+
+def pack_locator(locator: Locator) -> bytes:
+    """Return a key of the map `misdirected`, 8 bytes."""
+    return struct.pack(">Q", locator)
+
+
+def unpack_locator(raw: bytes) -> Locator:
+    """Return the locator of a key of the map `misdirected`."""
+    return Locator(struct.unpack(">Q", raw)[0])
+
+
+def pack_misdirected(row: Misdirected) -> bytes:
+    """Return `struct misdirected`, 16 bytes."""
+    return struct.pack("=QQ", row.forwarded, row.dropped)
+
+
+def unpack_misdirected(raw: bytes) -> Misdirected:
+    """Return the row of a `struct misdirected`."""
+    return Misdirected(*struct.unpack("=QQ", raw))
 
 
 def pack_transition(row: TransitionRow) -> bytes:

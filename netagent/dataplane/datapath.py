@@ -26,6 +26,7 @@ from netagent.dataplane.abi import (
     Constants,
     Counter,
     EndpointRow,
+    Misdirected,
     TransitionRow,
     Verdict,
     pin_root,
@@ -40,17 +41,19 @@ from netagent.dataplane.filters import (
     observe_filter,
     remove_filters,
 )
+from netagent.dataplane.grace import wait_for_programs
 from netagent.dataplane.policy_maps import PolicyMaps
 from netagent.dataplane.tables import (
     CONNTRACK,
     ENDPOINT,
     FRAGMENTS,
     LOCATION,
+    MISDIRECTED,
     TRANSITION,
     Counters,
     Table,
 )
-from netagent.model.addresses import StableId
+from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Location
 
@@ -99,6 +102,7 @@ class Datapath:
         self.endpoint = Table(ENDPOINT, pin_dir / "endpoint")
         self.conntrack = Table(CONNTRACK, pin_dir / "conntrack")
         self.fragments = Table(FRAGMENTS, pin_dir / "fragments")
+        self._misdirected = Table(MISDIRECTED, pin_dir / "misdirected")
         self.connections = Connections(pin_dir / "conntrack", time.monotonic_ns)
         self.policies = PolicyMaps(pin_dir)
         self.events = Events(pin_dir)
@@ -135,7 +139,8 @@ class Datapath:
         return [*ids, *self.policies.map_ids, *self.events.map_ids, self._counters.map_id]
 
     def _tables(self) -> tuple[Table[Any, Any], ...]:
-        return self.location, self.transition, self.endpoint, self.conntrack, self.fragments
+        state = self.conntrack, self.fragments, self._misdirected
+        return self.location, self.transition, self.endpoint, *state
 
     def _load_program(self, name: str, constants: bytes, pinned: Path) -> None:
         with (
@@ -165,6 +170,10 @@ class Datapath:
         for path in others:
             shutil.rmtree(path)
         return sorted(path.name for path in (*stale, *others))
+
+    def await_programs(self) -> None:
+        """Return when every program that is at a packet now has ended. Blocks for some 15 ms."""
+        wait_for_programs()
 
     def program(self, name: str) -> int:
         """Return the descriptor of a loaded program; it stays ours."""
@@ -205,6 +214,10 @@ class Datapath:
     def counters(self) -> dict[Verdict, Counter]:
         """Return packets and bytes by verdict, summed over processors."""
         return self._counters.read()
+
+    def misdirected(self) -> dict[Locator, Misdirected]:
+        """Return what hosts sent here for ids that are elsewhere, by their locators."""
+        return self._misdirected.items()
 
     def close(self) -> None:
         """Close all descriptors; everything stays pinned and attached."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from netagent.dataplane import abi, abi_flows
-from netagent.dataplane.abi import Counter, EndpointRow, TransitionRow, Verdict
+from netagent.dataplane.abi import Counter, EndpointRow, Misdirected, TransitionRow, Verdict
 from netagent.dataplane.abi_flows import FlowRow, FlowStateRow, FragmentRow, FragmentStateRow
 from netagent.dataplane.pinned import PinnedMap, PinnedProcessorArray
-from netagent.model.addresses import StableId
+from netagent.model.addresses import Locator, StableId
 from netagent.model.errors import AbiMismatchError
 from netagent.model.fleet import Location
 
@@ -40,6 +40,15 @@ TRANSITION: Layout[StableId, TransitionRow] = Layout(
 )
 ENDPOINT: Layout[StableId, EndpointRow] = Layout(
     "endpoint", 8, 16, abi.pack_id, abi.unpack_id, abi.pack_endpoint, abi.unpack_endpoint
+)
+MISDIRECTED: Layout[Locator, Misdirected] = Layout(
+    "misdirected",
+    8,
+    16,
+    abi.pack_locator,
+    abi.unpack_locator,
+    abi.pack_misdirected,
+    abi.unpack_misdirected,
 )
 CONNTRACK: Layout[FlowRow, FlowStateRow] = Layout(
     "conntrack",

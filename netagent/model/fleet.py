@@ -110,6 +110,47 @@ class Machine:
         return f"{self.network}/{self.name}"
 
 
+EPOCH_MAX = (1 << 32) - 1
+"""The last epoch of a machine: with that of a floating address it makes one number."""
+
+ASSIGNMENT_MAX = (1 << 31) - 1
+"""The last assignment of a floating address: both together are a signed 64-bit number in SQLite."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingAddress:
+    """A second address of a network, which goes from machine to machine.
+
+    holder: name of the machine, of the same network, that has it now; None: nobody.
+    epoch: raised by one each time it is assigned or released, 1 to ASSIGNMENT_MAX once it was.
+    """
+
+    network: str
+    name: str
+    stable_id: StableId
+    holder: str | None = None
+    epoch: int = 0
+
+    @property
+    def path(self) -> str:
+        """NETWORK/NAME; no machine of the network has the same name."""
+        return f"{self.network}/{self.name}"
+
+    @property
+    def holder_path(self) -> str | None:
+        """NETWORK/NAME of the machine that has it."""
+        return f"{self.network}/{self.holder}" if self.holder is not None else None
+
+
+def floating_epoch(assignment: int, holder_epoch: int) -> int:
+    """Return the epoch of a floating address's rows, 64 bits.
+
+    It rises when the address is assigned anew (assignment: its own epoch), and when its holder
+    moves (holder_epoch: that of the holder's row).
+    """
+    return assignment << 32 | holder_epoch
+
+
 class MovePhase(Enum):
     """The phases of a move, in order; SETTLED and ABORTED are final."""
 

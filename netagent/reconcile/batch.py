@@ -15,10 +15,15 @@ from netagent.policy.delta import PolicyChange
 
 @dataclass(frozen=True, slots=True)
 class NamedLocation:
-    """A location and the name of the machine within its network."""
+    """A location, and what has it.
+
+    name: of the machine or floating address within its network. holder: of a floating address, the
+    id of the machine that has it.
+    """
 
     name: str
     location: Location
+    holder: StableId | None = None
 
     @property
     def epoch(self) -> int:

@@ -210,6 +210,8 @@ def _plan_locations(view: View, batch: Batch, delta: Delta) -> None:
             delta.remembered[stable_id] = max(epoch, delta.remembered.get(stable_id, 0))
         for stable_id, row in change.rows.items():
             _check_within("locations", change.network, stable_id)
+            if row.holder is not None:
+                _check_within("locations", change.network, row.holder)
             buried = delta.remembered.get(stable_id, -1)
             if not overlay.is_whole:
                 buried = max(buried, view.tombstones.get(stable_id, -1))

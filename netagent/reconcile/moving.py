@@ -63,7 +63,10 @@ class Taking:
 
 
 def find_departures(view: View, fleet: Fleet, own: Locator) -> tuple[Departure, ...]:
-    """Return every machine that moves away from the host of locator `own`, by id."""
+    """Return every machine that moves away from the host of locator `own`, by id.
+
+    Floating addresses go with their holders, and are not named.
+    """
     return tuple(
         Departure(
             stable_id,
@@ -74,12 +77,13 @@ def find_departures(view: View, fleet: Fleet, own: Locator) -> tuple[Departure, 
         for stable_id, moving in sorted(view.transitions().items())
         if moving.source == own
         and moving.destination != own
+        and view.holder(stable_id) is None
         and (host := view.find_host(moving.destination)) is not None
     )
 
 
 def find_arrivals(view: View, fleet: Fleet, own: Locator) -> tuple[Arrival, ...]:
-    """Return every machine that moves to the host of locator `own`, by id."""
+    """Return every machine that moves to the host of locator `own`, by id; as find_departures."""
     return tuple(
         Arrival(
             stable_id,
@@ -91,6 +95,7 @@ def find_arrivals(view: View, fleet: Fleet, own: Locator) -> tuple[Arrival, ...]
         for stable_id, moving in sorted(view.transitions().items())
         if moving.destination == own
         and moving.source != own
+        and view.holder(stable_id) is None
         and (host := view.find_host(moving.source)) is not None
     )
 

@@ -2,6 +2,8 @@
 
     rank  operation            why there
     1     RemoveLocations      revocation: what control took away stops at once
+          RemoveEndpoints      revocation: of floating addresses that change hands (handover.py),
+          RemoveTransitions    as are these and AwaitPrograms
     2     SetPolicies          revocation too; and an identity has its entries before a location
                                names it: one that no entry knows is judged by the default
     3     SetPeers             a location is of use only when WireGuard knows its host
@@ -14,10 +16,12 @@
                                that is still here could not say a word
     10    RaiseGeneration      flows are evaluated again once all that decides them is in place;
                                before, one could be found right by half of it and stay
-    11    RemoveTransitions    from here in reverse: nothing above refers to them any more
-    12    Release              what was prepared for a move that did not come
-    13    RemoveEndpoints
-    14    SetPeers             without the hosts that went
+    11    SetTransitions       of floating addresses that have changed hands: whoever has them now
+          SetEndpoints         finds no flow that was right for the former holder
+    12    RemoveTransitions    from here in reverse: nothing above refers to them any more
+    13    Release              what was prepared for a move that did not come
+    14    RemoveEndpoints
+    15    SetPeers             without the hosts that went
 
 Each is idempotent; a failure leaves a state from which the whole plan can be made and run again.
 """
@@ -47,10 +51,11 @@ class Rank(IntEnum):
     ACTIVATE = 8
     REMOVE_POLICIES = 9
     RAISE_GENERATION = 10
-    REMOVE_TRANSITIONS = 11
-    RELEASE = 12
-    REMOVE_ENDPOINTS = 13
-    REMOVE_PEERS = 14
+    HAND_OVER = 11
+    REMOVE_TRANSITIONS = 12
+    RELEASE = 13
+    REMOVE_ENDPOINTS = 14
+    REMOVE_PEERS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +113,8 @@ class SetPeers:
 class SetEndpoints:
     """Writes rows of the endpoint table."""
 
-    rank: ClassVar[Rank] = Rank.SET_ENDPOINTS
     rows: Mapping[StableId, EndpointBinding]
+    rank: Rank = Rank.SET_ENDPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,9 @@ class SetTransitions:
     is_refresh: the deadline is all that changes.
     """
 
-    rank: ClassVar[Rank] = Rank.SET_TRANSITIONS
     rows: Mapping[StableId, Transition]
     is_refresh: bool = False
+    rank: Rank = Rank.SET_TRANSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +165,23 @@ class Activate:
 class RemoveTransitions:
     """Takes rows out of the transition table."""
 
-    rank: ClassVar[Rank] = Rank.REMOVE_TRANSITIONS
     ids: tuple[StableId, ...]
+    rank: Rank = Rank.REMOVE_TRANSITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveEndpoints:
     """Takes rows out of the endpoint table."""
 
-    rank: ClassVar[Rank] = Rank.REMOVE_ENDPOINTS
     ids: tuple[StableId, ...]
+    rank: Rank = Rank.REMOVE_ENDPOINTS
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitPrograms:
+    """Waits, some 15 ms, until no program is at a packet that it began before this."""
+
+    rank: ClassVar[Rank] = Rank.REVOKE
 
 
 Operation: TypeAlias = (
@@ -186,6 +198,7 @@ Operation: TypeAlias = (
     | Release
     | RemoveTransitions
     | RemoveEndpoints
+    | AwaitPrograms
 )
 
 
@@ -224,7 +237,7 @@ def order(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 
 def _is_empty(operation: Operation) -> bool:
     match operation:
-        case SetPeers() | RaiseGeneration():
+        case SetPeers() | RaiseGeneration() | AwaitPrograms():
             return False
         case SetPolicies():
             return not operation.policies

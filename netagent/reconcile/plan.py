@@ -6,18 +6,21 @@ The auditor's way compares everything; it also runs after a start and after a fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from netagent.model.addresses import Locator, StableId
 from netagent.model.fleet import Location, Transition
+from netagent.reconcile.handover import await_programs, find_handed_over, plan_handover
 from netagent.reconcile.operations import (
     Activate,
     EndpointBinding,
     Operation,
     Prepare,
     RaiseGeneration,
+    Rank,
     Release,
     RemoveEndpoints,
     RemoveLocations,
@@ -53,11 +56,12 @@ class HeldTransition:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Desired rows of the three tables."""
+    """Desired rows of the three tables. floating: which ids are floating addresses."""
 
     locations: Mapping[StableId, Location] = field(default_factory=dict)
     transitions: Mapping[StableId, Transition] = field(default_factory=dict)
     endpoints: Mapping[StableId, EndpointBinding] = field(default_factory=dict)
+    floating: Set[StableId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,22 @@ class ObservedTables:
 
 
 def plan_changes(
-    view: View, delta: Delta, own_name: str, own_locator: Locator, attached: set[StableId]
+    view: View,
+    delta: Delta,
+    own_name: str,
+    own_locator: Locator,
+    attached: set[StableId],
+    bindings: Mapping[StableId, EndpointBinding] = MappingProxyType({}),
+    *,
+    is_kernel_known: bool = True,
 ) -> tuple[Operation, ...]:
     """Return the operations of one delta, in order.
 
-    view: as it is before the delta. attached: machines with an interface here.
+    view: as it is before the delta. attached: machines with an interface here. bindings: at least
+    of those that get a floating address. is_kernel_known: whether the kernel is in step with
+    `view`; that is not certain before the first batch of a run.
     """
+    handed = find_handed_over(view, delta, is_kernel_known=is_kernel_known)
     locations = {i: row.location for i, row in sorted(delta.locations.items())}
     arrived = tuple(
         stable_id
@@ -84,10 +98,13 @@ def plan_changes(
     )
     return order(
         (
+            *plan_handover(view, delta, attached, bindings, is_kernel_known=is_kernel_known),
             *_plan_host_changes(view, delta, own_name),
             RemoveLocations(tuple(sorted(delta.removed_locations))),
             SetPolicies(tuple(held.compiled for _, held in sorted(delta.policies.items()))),
-            SetTransitions(dict(sorted(delta.transitions.items()))),
+            SetTransitions(
+                {i: row for i, row in sorted(delta.transitions.items()) if i not in handed}
+            ),
             SetLocations(locations),
             Prepare(
                 tuple(
@@ -99,7 +116,7 @@ def plan_changes(
             Activate(arrived),
             RemovePolicies(tuple(sorted(delta.dropped_policies))),
             *((RaiseGeneration(),) if changes_verdicts(view, delta) else ()),
-            RemoveTransitions(tuple(sorted(delta.removed_transitions))),
+            RemoveTransitions(tuple(sorted(delta.removed_transitions.keys() - handed))),
             Release(tuple(sorted(delta.removed_transitions.keys() & attached))),
         )
     )
@@ -144,19 +161,23 @@ def plan_tables(
 ) -> tuple[Operation, ...]:
     """Return the operations that bring the kernel's tables to `desired`; empty when in step.
 
+    A floating address whose location is to change is taken from its former holder first, and given
+    to the new one last, as in handover.py.
     may_prune: whether `desired` is known to be whole in this run. If not, nothing is removed, and a
     kernel row with a newer epoch than the desired one stays: the kernel was told later than the
-    replica.
+    replica. So do the other rows of a floating address whose location stays for that reason.
     refresh_below_ns: a transition whose deadline is nearer than this is written again.
     """
     held_transitions = {stable_id: held.row for stable_id, held in observed.transitions.items()}
-    locations = _diff(desired.locations, observed.locations)
+    locations = all_locations = _diff(desired.locations, observed.locations)
     transitions = _diff(desired.transitions, held_transitions)
     endpoints = _diff(desired.endpoints, observed.endpoints)
     if not may_prune:
         locations = _keep_newer(locations, observed.locations, lambda row: row.epoch)
         transitions = _keep_newer(transitions, held_transitions, lambda row: row.epoch)
-        endpoints = RowDiff(endpoints.wrong, ())
+        outdated = desired.floating & (all_locations.wrong.keys() - locations.wrong.keys())
+        endpoints = _without(endpoints, outdated)
+        transitions = _without(transitions, outdated)
     fading = {
         stable_id: row
         for stable_id, row in desired.transitions.items()
@@ -168,16 +189,29 @@ def plan_tables(
         stable_id in observed.locations and observed.locations[stable_id].identity != row.identity
         for stable_id, row in locations.wrong.items()
     )
+    turning = desired.floating & locations.wrong.keys()
+    strays = {i for i in endpoints.surplus if i in locations.wrong or i in locations.surplus}
+    taken = tuple(sorted(strays | (turning & endpoints.wrong.keys() & observed.endpoints.keys())))
+    given = {i: row for i, row in endpoints.wrong.items() if i in turning}
+    rewritten = turning & (transitions.wrong.keys() | set(transitions.surplus))
     return order(
         (
+            RemoveEndpoints(taken, Rank.REVOKE),
+            RemoveTransitions(tuple(sorted(rewritten & held_transitions.keys())), Rank.REVOKE),
+            *await_programs(taken, given),
             RemoveLocations(locations.surplus),
-            SetEndpoints(endpoints.wrong),
-            SetTransitions(transitions.wrong),
+            SetEndpoints({i: row for i, row in endpoints.wrong.items() if i not in turning}),
+            SetTransitions({i: row for i, row in transitions.wrong.items() if i not in turning}),
             SetTransitions(fading, is_refresh=True),
             SetLocations(locations.wrong),
+            SetTransitions(
+                {i: row for i, row in transitions.wrong.items() if i in turning},
+                rank=Rank.HAND_OVER,
+            ),
+            SetEndpoints(given, Rank.HAND_OVER),
             *((RaiseGeneration(),) if misjudged else ()),
-            RemoveTransitions(transitions.surplus),
-            RemoveEndpoints(endpoints.surplus),
+            RemoveTransitions(tuple(i for i in transitions.surplus if i not in rewritten)),
+            RemoveEndpoints(tuple(i for i in endpoints.surplus if i not in strays)),
         )
     )
 
@@ -235,6 +269,10 @@ def _after(
 def _diff(desired: Mapping[StableId, _R], observed: Mapping[StableId, _R]) -> RowDiff[_R]:
     wrong = {i: desired[i] for i in sorted(i for i in desired if observed.get(i) != desired[i])}
     return RowDiff(wrong, tuple(sorted(observed.keys() - desired.keys())))
+
+
+def _without(diff: RowDiff[_R], ids: Set[StableId]) -> RowDiff[_R]:
+    return RowDiff({i: row for i, row in diff.wrong.items() if i not in ids}, ())
 
 
 def _keep_newer(

@@ -20,7 +20,7 @@ TOMBSTONES_MAX = 65_536
 
 @dataclass(slots=True)
 class NetworkTable:
-    """One network's rows by id, and its machines' ids by name."""
+    """One network's rows by id, and its machines' (no floating addresses') ids by name."""
 
     name: str
     ids: dict[str, StableId] = field(default_factory=dict)
@@ -105,6 +105,7 @@ class View:
         self.policies: dict[int, HeldPolicy] = {}
         self.tombstones: OrderedDict[StableId, int] = OrderedDict()
         self._host_ids: dict[StableId, Host] = {}
+        self._holders: dict[StableId, StableId] = {}
 
     def location(self, stable_id: StableId) -> Location | None:
         """Return where an id is; hosts are where they are."""
@@ -119,6 +120,18 @@ class View:
         """Return the transition of an id on the move."""
         table = self.networks.get(network_of(stable_id))
         return table.transitions.get(stable_id) if table else None
+
+    def holder(self, stable_id: StableId) -> StableId | None:
+        """Return the machine that has a floating address; None for a machine's own."""
+        return self._holders.get(stable_id)
+
+    def floating(self) -> dict[StableId, StableId]:
+        """Return floating addresses, each with the machine that has it. Any thread may ask."""
+        return self._holders.copy()
+
+    def held_by(self, machine: StableId) -> tuple[StableId, ...]:
+        """Return the floating addresses that a machine has, ascending. Any thread may ask."""
+        return tuple(sorted(i for i, holder in self.floating().items() if holder == machine))
 
     def locations(self) -> dict[StableId, Location]:
         """Return the whole location table as the kernel should hold it."""
@@ -201,13 +214,18 @@ class View:
                 del table.locations[stable_id]
                 if table.ids.get(removed.name) == stable_id:
                     del table.ids[removed.name]
+            self._holders.pop(stable_id, None)
         for stable_id in delta.removed_transitions:
             if table := self.networks.get(network_of(stable_id)):
                 del table.transitions[stable_id]
         for stable_id, row in delta.locations.items():
             table = self.networks[network_of(stable_id)]
             table.locations[stable_id] = row
-            table.ids[row.name] = stable_id
+            if row.holder is None:
+                table.ids[row.name] = stable_id
+                self._holders.pop(stable_id, None)
+            else:
+                self._holders[stable_id] = row.holder
             self.tombstones.pop(stable_id, None)
         for stable_id, transition in delta.transitions.items():
             self.networks[network_of(stable_id)].transitions[stable_id] = transition

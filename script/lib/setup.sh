@@ -8,8 +8,11 @@ PYTHON=$VENV/bin/python
 PACKAGES="python3-venv clang clang-format libbpf-dev libbpf1 bpftool wireguard-tools iproute2 iperf3 \
 tcpdump iputils-ping procps util-linux ethtool nftables"
 
+# For the guest that migrates live.
+GUEST_PACKAGES="qemu-system-x86 busybox-static cpio"
+
 # For the lab of virtual machines; its image is built when it is first used.
-VM_PACKAGES="qemu-system-x86 qemu-utils mmdebstrap e2fsprogs busybox-static cpio openssh-client"
+VM_PACKAGES="$GUEST_PACKAGES qemu-utils mmdebstrap e2fsprogs openssh-client"
 
 # For hosts that Vagrant makes.
 VAGRANT_PACKAGES="vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base"

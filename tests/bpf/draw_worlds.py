@@ -19,6 +19,7 @@ from fleet_of_three import (
     LOCATORS,
     MACHINES,
     MESH,
+    MOVE,
     SECOND_NS,
     Clocks,
     at_locator,
@@ -83,8 +84,11 @@ def _some(random: Random, ids: tuple[StableId, ...], tenths: int) -> list[Stable
 
 
 def _draw_location(random: Random, stable_id: StableId, place: int) -> Location:
-    """Draw a location: mostly with the identity it has in policies, else one just given out."""
-    found = at_locator(stable_id, place)
+    """Draw a location: mostly with the identity it has in policies, else one just given out.
+
+    Its epoch is that before, after, or long after a move that is drawn.
+    """
+    found = replace(at_locator(stable_id, place), epoch=random.choice((1, 1, MOVE, MOVE, MOVE + 1)))
     return found if random.randint(0, 15) else replace(found, identity=NEW_IDENTITY)
 
 
@@ -92,7 +96,7 @@ def _draw_move(random: Random, base: World) -> TransitionRow:
     deadline_ns = random.choice((FAR_NS, FAR_NS, base.now_ns - SECOND_NS, 0))
     elsewhere = random.choice([place for place in PLACES if place != base.locator])
     places = random.choice(((base.locator, elsewhere), (elsewhere, base.locator), PLACES[1:3]))
-    return TransitionRow(places[0], places[1], deadline_ns, 2)
+    return TransitionRow(places[0], places[1], deadline_ns, MOVE)
 
 
 def _draw_endpoints(random: Random, base: World) -> Mapping[StableId, EndpointRow]:

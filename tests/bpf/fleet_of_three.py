@@ -53,6 +53,9 @@ HOSTS_OWN_ADDRESS = IPv6Address("2001:db8:5::1")
 UNREACHABLE = IPv6Network("2001:db8:dead::/48")
 OUTSIDE = IPv6Address("2001:db8:1::1")
 
+MOVE = 2
+"""The epoch of a move; where a machine is has epoch 1 before."""
+
 SECOND_NS = 1_000_000_000
 FAR_NS = 10**15
 
@@ -108,7 +111,7 @@ def at_locator(stable_id: StableId, locator: Locator) -> Location:
 
 def moving(source: str, destination: str, deadline_ns: int = FAR_NS) -> TransitionRow:
     """Return a move in progress; the default deadline is far away."""
-    return TransitionRow(LOCATORS[source], LOCATORS[destination], deadline_ns, 2)
+    return TransitionRow(LOCATORS[source], LOCATORS[destination], deadline_ns, MOVE)
 
 
 def interface(stable_id: StableId, ifindex: int, is_peer: bool = True) -> EndpointRow:

@@ -27,9 +27,11 @@ from fleet_of_three import (
     CEDAR,
     LOCATORS,
     MESH,
+    MOVE,
     RED_DATABASE,
     RED_WEB,
     SECOND_NS,
+    interface,
     located,
     moving,
     on_wire,
@@ -45,7 +47,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
-from netagent.dataplane.abi import Verdict
+from netagent.dataplane.abi import Misdirected, Verdict
 
 pytestmark = pytest.mark.root
 
@@ -166,7 +168,10 @@ def test_example(hosts: dict[str, HostUnderTest], arrival: Arrival, verdict: Ver
 
 
 def test_a_move_takes_one_write_on_the_hosts_it_concerns(hosts: dict[str, HostUnderTest]) -> None:
-    """The source delivers before the location flips, forwards after, and stops at the deadline."""
+    """The source delivers before the location flips and forwards after.
+
+    It stops at the deadline, and when the machine has moved again, whatever is left of the first.
+    """
     clocks = read_clocks()
     prepared = replace(
         example_world(clocks),
@@ -176,12 +181,36 @@ def test_a_move_takes_one_write_on_the_hosts_it_concerns(hosts: dict[str, HostUn
         prepared, locations={**prepared.locations, RED_WEB: located(RED_WEB, CEDAR)}
     )
     expired = replace(committed, transitions={RED_WEB: moving(ASH, CEDAR, clocks.boot_ns - 1)})
+    later = replace(located(RED_WEB, CEDAR), epoch=MOVE + 1)
+    moved_again = replace(committed, locations={**prepared.locations, RED_WEB: later})
     arrival = from_wire(BIRCH, RED_DATABASE, RED_WEB, datagram())
     verdicts = []
-    for world in (prepared, committed, expired):
+    for world in (prepared, committed, expired, moved_again):
         world = hosts[ASH].fill(world)
         verdicts.append(run_and_compare(hosts[ASH], world, "from_mesh", arrival)[0].verdict)
-    assert verdicts == [V.PASS_FROM_MESH, V.PASS_FORWARDED, V.DROP_DESTINATION_NOT_HERE]
+    stopped = V.DROP_DESTINATION_NOT_HERE
+    assert verdicts == [V.PASS_FROM_MESH, V.PASS_FORWARDED, stopped, stopped]
+
+
+def test_a_place_of_an_earlier_move_may_not_speak(hosts: dict[str, HostUnderTest]) -> None:
+    """The transition of a move before the last one is none, also when nobody took it away."""
+    arrival = from_wire(BIRCH, RED_WEB, RED_DATABASE, datagram())
+    example = example_world(read_clocks())
+    verdicts = []
+    for epoch in (MOVE, MOVE + 1):
+        world = replace(
+            example,
+            locations={
+                **example.locations,
+                RED_WEB: replace(located(RED_WEB, CEDAR), epoch=epoch),
+                RED_DATABASE: located(RED_DATABASE, ASH),
+            },
+            transitions={RED_WEB: moving(BIRCH, CEDAR)},
+            endpoints={**example.endpoints, RED_DATABASE: interface(RED_DATABASE, 30)},
+        )
+        world = hosts[ASH].fill(world)
+        verdicts.append(run_and_compare(hosts[ASH], world, "from_mesh", arrival)[0].verdict)
+    assert verdicts == [V.PASS_FROM_MESH, V.DROP_SOURCE_NOT_AT_SENDER]
 
 
 def test_a_forwarded_packet_bears_the_forwarders_locator(hosts: dict[str, HostUnderTest]) -> None:
@@ -190,3 +219,20 @@ def test_a_forwarded_packet_bears_the_forwarders_locator(hosts: dict[str, HostUn
     forwarded = IPv6(hosts[ASH].run("from_mesh", arrival).data)
     assert (int.from_bytes(bytes(forwarded)[8:16], "big"), forwarded.hlim) == (LOCATORS[ASH], 63)
     assert forwarded.dst == str(on_wire(BIRCH, MOVED_AWAY))
+
+
+def test_who_sends_to_an_old_place_is_counted(hosts: dict[str, HostUnderTest]) -> None:
+    """By the sending host: forwarded while the machine moves, dropped when it has gone."""
+    host = hosts[ASH]
+    arrival = from_wire(BIRCH, RED_DATABASE, RED_WEB, datagram())
+    example = example_world(read_clocks())
+    gone = replace(example, locations={**example.locations, RED_WEB: located(RED_WEB, CEDAR)})
+    leaving = replace(gone, transitions={RED_WEB: moving(ASH, CEDAR)})
+    before = host.datapath.misdirected().get(LOCATORS[BIRCH], Misdirected(0, 0))
+
+    for world in (example, leaving, leaving, gone):
+        host.fill(world)
+        host.run("from_mesh", arrival)
+
+    after = host.datapath.misdirected()[LOCATORS[BIRCH]]
+    assert after == Misdirected(before.forwarded + 2, before.dropped + 1)

@@ -63,9 +63,12 @@ class World:
         return location.locator if location else None
 
     def transition_of(self, stable_id: StableId) -> TransitionRow | None:
-        """Return the transition of an id unless its deadline is past."""
+        """Return the transition of an id unless its deadline or its move is past."""
         transition = self.transitions.get(stable_id)
-        return transition if transition and self.now_ns <= transition.deadline_ns else None
+        location = self.locations.get(stable_id)
+        if transition is None or self.now_ns > transition.deadline_ns:
+            return None
+        return None if location and transition.epoch < location.epoch else transition
 
 
 @dataclass(frozen=True, slots=True)

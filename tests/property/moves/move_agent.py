@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from netagent.agent.facts import OwnHost
 from netagent.agent.session import read_batch
 from netagent.api.control.v1 import sync_service_pb2 as pb
-from netagent.model.addresses import StableId
+from netagent.model.addresses import StableId, stable_address
 from netagent.model.fleet import Location, MoveTrigger, Transition
 from netagent.moves.reports import Alive, Carried, Report
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import plan_delta
+from netagent.reconcile.moving import find_arrivals
 from netagent.reconcile.operations import (
     Operation,
     RemoveLocations,
@@ -62,6 +63,7 @@ class Agent:
         self.locations: dict[StableId, Location] = {}
         self.transitions: dict[StableId, Transition] = {}
         self.attached: set[StableId] = set()
+        self.detached: set[StableId] = set()
         self.alive: set[tuple[StableId, int]] = set()
         self.crash_after: int | None = None
         self.rejects_next = False
@@ -77,7 +79,10 @@ class Agent:
     def take(self, batch: Batch) -> list[Said]:
         """Apply a batch; return what there is to report. Raises Crashed."""
         delta = plan_delta(self.view, batch)
-        operations = plan_changes(self.view, delta, self.name, self.locator, self.attached)
+        operations = plan_changes(
+            *(self.view, delta, self.name, self.locator, self.attached),
+            is_kernel_known=self.is_whole,
+        )
         departed = find_departed(self.view, delta, self.locator, self.attached)
         self._apply(operations)
         self.view.apply(delta)
@@ -93,11 +98,28 @@ class Agent:
         # The orchestrator attaches a machine here once this host knows that it comes.
         for stable_id, transition in self.view.transitions().items():
             if transition.destination == self.locator:
-                self.attached.add(stable_id)
+                self.attach(stable_id)
         for stable_id, location in self.view.locations().items():
             if location.locator == self.locator:
-                self.attached.add(stable_id)
+                self.attach(stable_id)
+        self.attached -= self.view.floating().keys()
         return self.reports()
+
+    def attach(self, stable_id: StableId) -> None:
+        self.attached.add(stable_id)
+        self.detached.discard(stable_id)
+
+    def detach(self, stable_id: StableId) -> None:
+        self.attached.discard(stable_id)
+        self.detached.add(stable_id)
+
+    def takes_flows(self, stable_id: StableId, epoch: int, sender: OwnHost) -> bool:
+        """Whether it accepts connections that another host carries under an epoch."""
+        source = stable_address(sender.fleet, sender.host.stable_id)
+        return any(
+            arrival.key == (stable_id, epoch) and arrival.source == source
+            for arrival in find_arrivals(self.view, self.own.fleet, self.locator)
+        )
 
     def restart(self) -> None:
         """Come back from the replica: nothing is removed before control has said everything."""
@@ -115,6 +137,8 @@ class Agent:
         """Return everything that holds now of the moves that this host knows."""
         said: list[Said] = []
         for stable_id, moving in self.view.transitions().items():
+            if self.view.holder(stable_id) is not None:
+                continue  # it goes with its holder
             location = self.view.location(stable_id)
             has_committed = location is not None and location.epoch == moving.epoch
             if moving.source == self.locator:
@@ -127,7 +151,9 @@ class Agent:
     def speaks(self, stable_id: StableId) -> bool:
         """Whether the kernel here lets the machine send and receive (docs/architecture.md)."""
         row = self.locations.get(stable_id)
-        return row is not None and row.locator == self.locator
+        is_here = row is not None and row.locator == self.locator
+        # A floating address has the endpoint of a machine, which tests/unit/reconcile is about.
+        return is_here and stable_id in self.attached | self.view.floating().keys()
 
     def accepts(self, stable_id: StableId, sender: Agent) -> bool:
         """Whether the kernel here accepts the machine's packets from another host."""
@@ -135,11 +161,13 @@ class Agent:
         if row is None:
             return False
         moving = self.transitions.get(stable_id)
-        permitted = {row.locator} | ({moving.source, moving.destination} if moving else set())
-        return sender.locator in permitted
+        if moving is None or moving.epoch < row.epoch:
+            return sender.locator == row.locator
+        return sender.locator in (row.locator, moving.source, moving.destination)
 
     def _reconcile(self, *, may_prune: bool) -> None:
-        desired = Tables(self.view.locations(), self.view.transitions(), {})
+        rows = self.view.locations(), self.view.transitions()
+        desired = Tables(*rows, {}, self.view.floating().keys())
         held = {i: HeldTransition(row, FOR_EVER_NS) for i, row in self.transitions.items()}
         observed = ObservedTables(dict(self.locations), held, {})
         self._apply(

@@ -15,6 +15,8 @@ from move_agent import Said
 from move_store import Store
 
 from netagent.api.control.v1 import sync_service_pb2 as pb
+from netagent.control.address_plans import Expectation, plan_assignment, plan_release
+from netagent.control.machine_service import plan_deletion
 from netagent.control.move_begin import Wish, plan_begin
 from netagent.control.move_plans import plan_abort, plan_action, plan_call
 from netagent.control.outbox import Outbox
@@ -48,7 +50,10 @@ class Link:
 
 
 class Control:
-    """One process. `now` is its clock, in seconds; `actions` has been decided and not written."""
+    """One process. `now` is its clock, in seconds; `actions` has been decided and not written.
+
+    placed: where each id has been under each epoch.
+    """
 
     def __init__(self, store: Store, fleet: Fleet, now: float) -> None:
         self.now = now
@@ -62,6 +67,11 @@ class Control:
         self.links: dict[str, Link] = {}
         self.machines: dict[str, MoveMachine] = {}
         self.actions: list[Action] = []
+        self.placed = {
+            (stable_id, row.location.epoch): row.location.locator
+            for table in self.view.tables.values()
+            for stable_id, row in table.locations.items()
+        }
         self._changed: dict[str, None] = {}
         for move_id in self.view.active_moves():
             self._record(move_id, is_resumed=True)
@@ -82,6 +92,15 @@ class Control:
 
     def abort(self, move_id: str) -> bool:
         return self._try(lambda: plan_abort(self.view, move_id, "no"))
+
+    def assign(self, address: str, machine: str) -> bool:
+        return self._try(lambda: plan_assignment(self.view, address, machine, Expectation()))
+
+    def release(self, address: str) -> bool:
+        return self._try(lambda: plan_release(self.view, address, Expectation()))
+
+    def delete(self, path: str) -> bool:
+        return self._try(lambda: plan_deletion(self.view, path))
 
     def plan(self, action: Action) -> Plan:
         return plan_action(self.view, action)
@@ -127,7 +146,9 @@ class Control:
             self._progress(host)
 
     def reported(self, said: Said) -> None:
-        path = self.view.paths_by_id[said.stable_id]
+        path = self.view.paths_by_id.get(said.stable_id)
+        if path is None:
+            return
         move_id = self.view.machines[path].value.move_id
         if move_id in self.machines:
             self._handle(move_id, HostReported(said.host, said.epoch, said.report))
@@ -144,6 +165,9 @@ class Control:
             link.outbox.add_host(name)
 
     def row_changed(self, network: int, stable_id: StableId) -> None:
+        row = self.view.table(network).locations.get(stable_id)
+        if row is not None:
+            self.placed[stable_id, row.location.epoch] = row.location.locator
         for host in self.view.interest.hosts(network) & self.links.keys():
             self.links[host].outbox.add_row(network, stable_id)
 

@@ -11,9 +11,11 @@ from move_store import Store
 from netagent.agent.facts import OwnHost
 from netagent.api.control.v1 import sync_service_pb2 as pb
 from netagent.control import keys
+from netagent.control.address_plans import locate
 from netagent.control.move_begin import Wish
 from netagent.control.records import (
     MachineRecord,
+    encode_address,
     encode_host,
     encode_machine,
     encode_network,
@@ -25,6 +27,7 @@ from netagent.model.addresses import Fleet, StableId, make_id
 from netagent.model.fleet import (
     ENDED_PHASES,
     Endpoint,
+    FloatingAddress,
     Identity,
     Machine,
     MovePhase,
@@ -38,6 +41,7 @@ FLEET = Fleet("f1", IPv6Network("fd12:3456:789a::/64"))
 NAMES = ("a", "b", "c")
 BLUE = Network("blue", 1)
 WEB = make_id(1, 1, 1)
+VIP = make_id(1, 1, 5)
 
 
 class World:
@@ -48,12 +52,14 @@ class World:
         self.store = Store()
         self.agents: dict[str, Agent] = {}
         self.owners: dict[int, str] = {1: "a"}
-        self.newest: dict[str, int] = {}
+        self.newest: dict[tuple[str, StableId], int] = {}
+        self.epoch = 1
         self.forced: set[int] = set()
         self.called: set[str] = set()
         self.said: list[Said] = []
         self.late: list[Plan] = []
         self.moves = 0
+        self.is_deleted = False
         puts: list[Operation] = [Put(keys.network_key("blue"), encode_network(BLUE))]
         self.records = {
             name: make_host(
@@ -72,6 +78,13 @@ class World:
                 Put(keys.id_key(stable_id), machine.path.encode()),
                 Put(keys.at_key(host_name, machine.path), encode_number(BLUE.number)),
             ]
+        # Without a host, so that the identity is in use whatever is deleted.
+        unplaced = Machine("blue", "unplaced", make_id(1, 1, 8), Identity(9), {})
+        record = encode_machine(MachineRecord(unplaced, None))
+        puts.append(Put(keys.machine_key(unplaced.path), record))
+        vip = FloatingAddress("blue", "vip", VIP, "web", 1)
+        puts.append(Put(keys.address_key(vip.path), encode_address(vip)))
+        puts.append(Put(keys.id_key(VIP), vip.path.encode()))
         self.store.transact((), puts)
         self.control = Control(self.store, FLEET, 0.0)
         for name, host in self.records.items():
@@ -108,6 +121,17 @@ class World:
         for move_id in self.control.view.active_moves():
             self.control.abort(move_id)
 
+    def address_fails_over(self, host: str, nth: int) -> None:
+        """To the other machine on a host, where there is one; else back to the one that moves."""
+        other = f"blue/at-{host}"
+        self.control.assign("blue/vip", other if other in self.control.view.machines else "web")
+
+    def address_comes_back(self, host: str, nth: int) -> None:
+        self.control.assign("blue/vip", "web")
+
+    def address_is_released(self, host: str, nth: int) -> None:
+        self.control.release("blue/vip")
+
     def machine_shows_life(self, host: str, nth: int) -> None:
         agent, link = self.agents[host], self.control.links.get(host)
         agent.show_life()
@@ -115,6 +139,18 @@ class World:
             reports = agent.reports()
             link.up.extend(reports)
             self.said += reports
+
+    def attach(self, host: str, nth: int) -> None:
+        """Somebody attaches it, wherever it belongs."""
+        self.agents[host].attach(WEB)
+
+    def detach(self, host: str, nth: int) -> None:
+        self.agents[host].detach(WEB)
+
+    def delete(self, host: str, nth: int) -> None:
+        """Not often, for little comes after it."""
+        if nth % 10 == 0:
+            self.is_deleted |= self.control.delete("blue/web")
 
     # What the network does
 
@@ -158,6 +194,18 @@ class World:
         if self.said:
             self.control.reported(self.said[nth % len(self.said)])
 
+    def deliver_late_flows(self, host: str, nth: int) -> None:
+        """Hosts carry flows here under every epoch that there was."""
+        agent = self.agents[host]
+        for epoch, owner in self.owners.items():
+            for sender in self.agents.values():
+                if agent.takes_flows(WEB, epoch, sender.own):
+                    row = agent.view.location(WEB)
+                    assert owner == host, "6: flows of a move to another host"
+                    assert sender is not agent
+                    assert epoch not in self.forced, "6: flows of a host that is dead"
+                    assert row is None or row.epoch <= epoch, "6: flows of an earlier move"
+
     def cut(self, host: str, nth: int = 0) -> None:
         if host in self.control.links:
             self.control.disconnect(host)
@@ -189,7 +237,9 @@ class World:
         self.agents[host].rejects_next = True
 
     def control_is_killed(self, host: str, nth: int) -> None:
+        placed = self.control.placed
         self.control = Control(self.store, FLEET, self.control.now)
+        self.control.placed |= placed
 
     def write_an_action(self, host: str, nth: int) -> None:
         actions = self.control.actions
@@ -229,37 +279,56 @@ class World:
         """Check what holds after every single write."""
         if len(self.agents) < len(NAMES):
             return
-        machine = self.control.view.machines["blue/web"].value.machine
-        assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+        stored = self.control.view.machines.get("blue/web")
+        if stored is not None:
+            assert not self.is_deleted, "1: what was deleted is back"
+            machine = stored.value.machine
+            assert machine.host == self.owners[machine.epoch], "1: one owner an epoch"
+            self.epoch = machine.epoch
         for name, agent in self.agents.items():
-            self._check_rows(name, agent, machine.epoch)
+            self._check_rows(name, agent, self.epoch)
+            self._check_floating_row(name, agent)
         for observer in self.agents.values():
-            self._check_acceptance(observer)
+            self._check_acceptance(observer, WEB)
+            self._check_acceptance(observer, VIP)
 
     def _check_rows(self, name: str, agent: Agent, newest: int) -> None:
         row = agent.locations.get(WEB)
         if row is None:
-            self.newest.pop(name, None)
+            self.newest.pop((name, WEB), None)
             return
         assert row.epoch <= newest, "2: of an epoch that was never committed"
-        assert row.epoch >= self.newest.get(name, 0), "2: went back to an older epoch"
-        self.newest[name] = row.epoch
+        self._check_newer(name, WEB, row.epoch)
         assert row.locator == self.records[self.owners[row.epoch]].locator, "1: another owner"
         moving = agent.transitions.get(WEB)
         if moving is not None:
             assert moving.epoch not in self.forced, "3: a forced move has no second place"
             assert moving.destination == self.records[self.owners[moving.epoch]].locator
 
-    def _check_acceptance(self, observer: Agent) -> None:
+    def _check_newer(self, name: str, stable_id: StableId, epoch: int) -> None:
+        assert epoch >= self.newest.get((name, stable_id), 0), "2: went back to an older epoch"
+        self.newest[name, stable_id] = epoch
+
+    def _check_floating_row(self, name: str, agent: Agent) -> None:
+        row = agent.locations.get(VIP)
+        if row is None:
+            self.newest.pop((name, VIP), None)
+            return
+        self._check_newer(name, VIP, row.epoch)
+        assert row.locator == self.control.placed[VIP, row.epoch], "7: where no holder was"
+
+    def _check_acceptance(self, observer: Agent, stable_id: StableId) -> None:
         speakers = [
             agent
             for agent in self.agents.values()
-            if agent is not observer and agent.speaks(WEB) and observer.accepts(WEB, agent)
+            if agent is not observer
+            and agent.speaks(stable_id)
+            and observer.accepts(stable_id, agent)
         ]
-        if observer.transitions.get(WEB) is None:
+        if observer.transitions.get(stable_id) is None:
             assert len(speakers) <= 1, "3: accepted from two places without a move"
-        newest = max((agent.locations[WEB].epoch for agent in speakers), default=0)
-        informed = [agent for agent in speakers if agent.locations[WEB].epoch == newest]
+        newest = max((agent.locations[stable_id].epoch for agent in speakers), default=0)
+        informed = [agent for agent in speakers if agent.locations[stable_id].epoch == newest]
         assert len(informed) <= 1, "3: two hosts speak and neither is behind"
 
     def end(self) -> None:
@@ -304,10 +373,17 @@ class World:
 
     def _check_end(self) -> None:
         view = self.control.view
-        machine = view.machines["blue/web"].value
-        assert machine.move_id is None
         assert all(move.value.move.phase in ENDED_PHASES for _, move in view.moves.items())
-        owner = str(machine.machine.host)
+        owner = None
+        if not self.is_deleted:
+            machine = view.machines["blue/web"].value
+            assert machine.move_id is None
+            owner = str(machine.machine.host)
+            # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
+            holder = self.agents[owner]
+            assert WEB in holder.attached | holder.detached, "4: the owner's attachment was pruned"
+            holder.attach(WEB)
+        holds = locate(view, view.addresses["blue/vip"].value)
         table = view.table(BLUE.number)
         assert not table.transitions
         for name, agent in self.agents.items():
@@ -317,10 +393,10 @@ class World:
                 {i: row.location for i, row in table.locations.items()} if needs else {}
             )
             assert {i: row for i, row in agent.locations.items() if i in wanted} == wanted
-            assert needs or WEB not in agent.locations
+            assert needs or not {WEB, VIP} & agent.locations.keys()
             assert agent.speaks(WEB) is (name == owner)
-        # Elsewhere it may be attached ahead of a move that was undone; there it is fenced.
-        assert WEB in self.agents[owner].attached, "4: the owner's attachment was pruned"
+            assert agent.speaks(VIP) is (name == holds)
+            assert not self.is_deleted or WEB not in agent.locations, "4: a row of nobody"
 
     def _connect(self, host: str) -> None:
         view = self.agents[host].view

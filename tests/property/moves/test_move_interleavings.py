@@ -2,7 +2,8 @@
 
 Batches and reports are delayed, lost with their stream, and delivered again; agents are killed
 between two kernel writes, control between deciding and writing; plans of another control process
-come late; destinations refuse; moves follow each other, are called, aborted and forced.
+come late; destinations refuse; moves follow each other, are called, aborted and forced; the machine
+is attached and detached anywhere, at last deleted; flows are carried under any epoch there was.
 
 Held after every single kernel write:
 1. One owner: who the machine belongs to changes only with a newer epoch, and each epoch has one.
@@ -12,8 +13,13 @@ Held after every single kernel write:
    whoever has heard of a forced move accepts nothing from its source.
 4. Nobody prunes the machine's row while it needs the network, nor an attachment of the owner.
 5. A move commits on its own trigger: a call, or life that was reported of this very move.
+6. Flows are taken over only of a move to this host, from that move's source, and not of an
+   earlier move than the last that this host has heard of.
+7. A floating address that the machine has at first, and others later, has rules 2 and 3 for itself,
+   and is only ever where a holder of it was under that very epoch.
 In the end, when all are connected and time has passed: no move is left, all hosts agree with the
-store, and the machine can be reached at exactly one host.
+store, and the machine can be reached at exactly one host, or at none when it was deleted; as can
+the address when somebody has it.
 """
 
 from __future__ import annotations
@@ -35,6 +41,13 @@ HAPPENINGS: tuple[Happening, ...] = (
     *(World.connect,) * 3,
     *(World.call, World.machine_shows_life) * 2,
     World.abort,
+    *(World.address_fails_over,) * 4,
+    World.address_comes_back,
+    World.address_is_released,
+    World.attach,
+    World.detach,
+    World.delete,
+    World.deliver_late_flows,
     World.deliver_an_old_batch_again,
     World.deliver_an_old_report_again,
     World.cut,

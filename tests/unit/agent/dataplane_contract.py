@@ -51,6 +51,8 @@ def check_tables(datapath: DatapathPort) -> None:
     assert datapath.location.items() == {WEB: location}
     datapath.location.update({})
     assert datapath.location.capacity > 0
+    datapath.await_programs()
+    assert datapath.endpoint.get(WEB) == bound
 
 
 def check_policies(policies: PolicyPort) -> None:

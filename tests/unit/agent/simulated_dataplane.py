@@ -11,12 +11,12 @@ from pathlib import Path
 from simulated_events import EventState, SimulatedEvents
 from simulated_policies import PolicyState, SimulatedPolicies
 
-from netagent.dataplane.abi import Constants, Counter, Verdict
+from netagent.dataplane.abi import Constants, Counter, Misdirected, Verdict
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
 from netagent.dataplane.link_use import LinkUse
 from netagent.dataplane.wireguard import PeerConfig, PeerStatus
-from netagent.model.addresses import GATEWAY_MAC, StableId
+from netagent.model.addresses import GATEWAY_MAC, Locator, StableId
 from netagent.model.errors import DataplaneError
 from netagent.model.flows import CarriedFlow
 
@@ -119,6 +119,9 @@ class SimulatedDatapath:
         self.policies = SimulatedPolicies(state.policies)
         self.events = SimulatedEvents(state.events)
 
+    def await_programs(self) -> None:
+        self._state.journal.append(("await_programs", None))
+
     def load(self, constants: Constants) -> None:
         self._state.loaded = constants
 
@@ -143,6 +146,9 @@ class SimulatedDatapath:
 
     def counters(self) -> dict[Verdict, Counter]:
         return {Verdict.PASS_TO_MESH: Counter(3, 300), Verdict.DROP_NO_POLICY: Counter(0, 0)}
+
+    def misdirected(self) -> dict[Locator, Misdirected]:
+        return {}
 
     def close(self) -> None:
         self.events.close()

@@ -23,13 +23,14 @@ from netagent.agent.pulse import Pulse
 from netagent.api.agent.v1 import carry_service_pb2 as pb
 from netagent.api.agent.v1 import carry_service_pb2_grpc
 from netagent.api.convert_carry import FLOWS_MAX, flows_to_messages
-from netagent.model.addresses import StableId
+from netagent.model.addresses import StableId, make_id
 from netagent.model.flows import CarriedFlow
 from netagent.moves.reports import Alive, Carried
 from netagent.reconcile.moving import Departure
 
 LOOPBACK, ELSEWHERE = IPv6Address("::1"), IPv6Address("fd00::9")
 EPOCH = 5
+VIP = make_id(1, 1, 9)
 
 
 def flow(stable_id: StableId, number: int) -> CarriedFlow:
@@ -50,8 +51,12 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
     return number
 
 
+def held_by(stable_id: StableId) -> tuple[StableId, ...]:
+    return (VIP,) if stable_id == WEB else ()
+
+
 class Destination:
-    """Takes flows of WEB under EPOCH from `source`, None: WEB does not move there."""
+    """Takes flows of WEB and VIP under EPOCH from `source`; None: WEB does not move there."""
 
     def __init__(self) -> None:
         self.connections = SimulatedConnections()
@@ -69,7 +74,7 @@ class Destination:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        service = CarryService(self.find_source, self.connections.take_over)
+        service = CarryService(self.find_source, held_by, self.connections.take_over)
         server = MeshServer(service, self.find_address, self.changed)
         task = asyncio.create_task(server.run())
         try:
@@ -86,9 +91,11 @@ class Source:
         self.connections = SimulatedConnections()
         self.reports: asyncio.Queue[Carried] = asyncio.Queue()
         self._group = group
-        self._carrier = Carrier(
-            self.connections.flows_of, lambda _, carried: self.reports.put_nowait(carried)
-        )
+        self._carrier = Carrier(self._flows_of, lambda _, carried: self.reports.put_nowait(carried))
+
+    def _flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
+        ids = stable_id, *held_by(stable_id)
+        return [each for one in ids for each in self.connections.flows_of(one)]
 
     def take(self, *departures: Departure) -> None:
         self._carrier.take(self._group, departures)
@@ -157,6 +164,17 @@ async def test_nothing_is_carried_once_the_move_is_over(port: int) -> None:
             source.take()
     assert destination.connections.flows == {}
     assert source.reports.empty()
+
+
+async def test_flows_of_a_floating_address_are_taken_with_the_machine_that_has_it(
+    port: int,
+) -> None:
+    destination = Destination()
+    async with destination.serving(), carrying() as source:
+        source.connections.take_over([flow(WEB, 1), flow(VIP, 1), flow(DB, 1)])
+        source.take(leaving())
+        assert await source.report() == Carried(2, is_final=False)
+    assert {flow(WEB, 1).key, flow(VIP, 1).key} == set(destination.connections.flows)
 
 
 async def refusal_of(

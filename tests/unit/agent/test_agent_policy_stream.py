@@ -51,8 +51,8 @@ async def synced(
 
 def first_batch(revision: int = 1) -> sync_service_pb2.Update:
     rows = [
-        (WEB, Location(H1.locator, WEB_IDENTITY, 1), "web"),
-        (DB, Location(H2.locator, DB_IDENTITY, 1), "db"),
+        (WEB, Location(H1.locator, WEB_IDENTITY, 1), "web", None),
+        (DB, Location(H2.locator, DB_IDENTITY, 1), "db", None),
     ]
     return sync_service_pb2.Update(
         hosts=hosts(),

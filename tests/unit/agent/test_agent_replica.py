@@ -20,9 +20,17 @@ from agent_rig import DB, FLEET, H1, H2, OWN, WEB, at, located, moving, settled,
 from netagent.agent.attached import AttachedMachine, FormerLink
 from netagent.agent.replica import Replica, read_handed_of_stopped
 from netagent.agent.replica_schema import SCHEMA_VERSION
-from netagent.model.addresses import GATEWAY_MAC, stable_address
+from netagent.model.addresses import GATEWAY_MAC, StableId, make_id, stable_address
 from netagent.model.errors import ConfigError
-from netagent.model.fleet import Location, MoveTrigger, Transition
+from netagent.model.fleet import (
+    ASSIGNMENT_MAX,
+    EPOCH_MAX,
+    Identity,
+    Location,
+    MoveTrigger,
+    Transition,
+    floating_epoch,
+)
 from netagent.policy.entries import CompiledPolicy
 from netagent.reconcile.batch import Batch, NamedLocation, TransitionChange
 from netagent.reconcile.delta import plan_delta
@@ -113,6 +121,50 @@ def test_a_file_from_before_moves_waited_for_anything_is_taken_on(path: Path) ->
     assert found is not None
     assert found.trigger is MoveTrigger.AT_ONCE
     assert held.taken == {}
+
+
+VIP = make_id(1, 1, 9)
+
+
+def floating(holder: StableId, epoch: int) -> NamedLocation:
+    return NamedLocation("vip", Location(H1.locator, Identity(2), epoch), holder)
+
+
+def test_who_has_a_floating_address_comes_back_and_can_be_read(path: Path) -> None:
+    epoch = floating_epoch(ASSIGNMENT_MAX, EPOCH_MAX)
+    rows = {WEB: at(H1, 1), DB: at(H2, 1, "db"), VIP: floating(WEB, 1)}
+    replica, _ = written(path, snapshot(rows), located({VIP: floating(DB, epoch)}, revision=2))
+    replica.close()
+    view = Replica(path).read().view
+    assert (view.holder(VIP), view.location(VIP)) == (DB, floating(DB, epoch).location)
+    assert view.find_machines("vip") == []
+    machines = select(path, "SELECT machine FROM machines ORDER BY machine")
+    assert machines == [("db",), ("web",)]
+    found = select(path, "SELECT network, name, machine, host, is_here FROM floating_addresses")
+    assert found == [("red", "vip", "db", "h1", 1)]
+
+
+def test_a_file_from_before_addresses_could_float_is_taken_on_and_asked_for_anew(
+    path: Path,
+) -> None:
+    """That release kept rows of floating addresses without their holders."""
+    replica, _ = written(path, snapshot({WEB: at(H1, 1), VIP: floating(WEB, 1)}))
+    replica.close()
+    with sqlite3.connect(path) as database:
+        database.execute("DROP VIEW floating_addresses")
+        database.execute("DROP VIEW machines")
+        database.execute("ALTER TABLE locations DROP COLUMN holder")
+        database.execute("CREATE VIEW machines AS SELECT address FROM locations")
+    database.close()
+    replica = Replica(path)
+    held = replica.read()
+    assert held.view.revision == 0
+    assert held.view.holder(VIP) is None
+    delta = plan_delta(held.view, snapshot({WEB: at(H1, 1), VIP: floating(WEB, 1)}, revision=1))
+    assert delta.locations == {VIP: floating(WEB, 1)}
+    replica.write_delta(FLEET, delta)
+    assert Replica(path).read().view.revision == 1
+    assert select(path, "SELECT machine FROM floating_addresses") == [("web",)]
 
 
 def test_takings_come_back_until_the_attachment_goes(path: Path) -> None:
@@ -340,7 +392,7 @@ def test_every_column_is_documented(path: Path) -> None:
     written(path, snapshot({}))
     document = DOCUMENT.read_text()
     objects = select(path, "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    assert len(objects) == 14
+    assert len(objects) == 15
 
     for (name,) in objects:
         assert f"### {name}" in document

@@ -21,6 +21,8 @@ from simulated_dataplane import SimulatedDataplane
 
 from netagent.api.agent.v1 import agent_service_pb2 as pb
 from netagent.api.control.v1 import (
+    address_service_pb2,
+    address_service_pb2_grpc,
     host_service_pb2,
     host_service_pb2_grpc,
     machine_service_pb2,
@@ -352,3 +354,40 @@ async def test_only_root_may_open_the_socket(directory: Path, target: str) -> No
         mode = (await asyncio.to_thread(agent.config.socket.stat)).st_mode
 
         assert stat.S_IMODE(mode) == 0o600
+
+
+async def test_a_floating_address_has_its_holders_interface_over_restarts(
+    directory: Path, target: str
+) -> None:
+    state = SimulatedDataplane()
+    async with control(directory) as channel:
+        addresses = address_service_pb2_grpc.AddressServiceStub(channel)
+
+        async def assign(machine: str) -> int:
+            """Return the interface of the address, once all hosts have applied it."""
+            request = address_service_pb2.AssignAddressRequest(address="vip", machine=machine)
+            response = await addresses.AssignAddress(request)
+            assert not response.lagging_hosts
+            (stable_id,) = state.location.rows.keys() - ids
+            return state.endpoint.rows[stable_id].ifindex
+
+        async with running_agent(directory, "h1", target, state) as agent:
+            await until(connected(agent))
+            await create(channel, "red/web", "h1")
+            await create(channel, "red/db", "h1")
+            made = address_service_pb2.CreateAddressRequest(network="red", name="vip")
+            await addresses.CreateAddress(made)
+            await until(holds_locations(agent, 3))
+            ids = set(state.location.rows)
+            web, db = await agent.attach("red/web", "tap1"), await agent.attach("red/db", "tap2")
+
+            assert await assign("web") == web.ifindex
+            assert await assign("db") == db.ifindex
+            with pytest.raises(grpc.aio.AioRpcError, match="red/vip is a floating address"):
+                await agent.attach("red/vip", "tap3")
+        state.journal.clear()
+
+        async with running_agent(directory, "h1", target, state) as agent:
+            await until(connected(agent))
+            assert [name for name, _ in state.journal] == ["generation.raise"]
+            assert await assign("web") == web.ifindex

@@ -135,15 +135,23 @@ def test_phases_of_the_future_are_refused() -> None:
 
 
 transitions = st.builds(Transition, locators, locators, epochs, st.sampled_from(list(MoveTrigger)))
+holders = ids.filter(bool)
 rows = st.lists(
-    st.tuples(ids, st.builds(Location, locators, identities, epochs), st.sampled_from("abc"))
+    st.tuples(
+        ids,
+        st.builds(Location, locators, identities, epochs),
+        st.sampled_from("abc"),
+        st.none() | holders,
+    )
 )
 removed = st.lists(st.tuples(ids, epochs))
 
 
 @given(rows, removed, st.booleans())
 def test_location_rows(
-    rows: list[tuple[StableId, Location, str]], removed: list[tuple[StableId, int]], whole: bool
+    rows: list[tuple[StableId, Location, str, StableId | None]],
+    removed: list[tuple[StableId, int]],
+    whole: bool,
 ) -> None:
     table = LocationRows(7, "blue", whole=whole, rows=rows, removed=removed)
 
@@ -201,10 +209,10 @@ def test_a_report_of_the_future_is_none() -> None:
     assert report_from_message(sync_service_pb2.MoveReport(id=9, epoch=3)) is None
 
 
-@pytest.mark.parametrize("column", ["ids", "locators", "identities", "epochs"])
+@pytest.mark.parametrize("column", ["ids", "locators", "identities", "epochs", "holders"])
 def test_columns_of_unequal_length_are_refused(column: str) -> None:
     location = Location(Locator(1), Identity(2), 3)
-    table = LocationRows(7, "blue", whole=False, rows=[(StableId(9), location, "web")])
+    table = LocationRows(7, "blue", whole=False, rows=[(StableId(9), location, "web", StableId(8))])
     message = locations_to_message(table)
     getattr(message, column).append(1)
 

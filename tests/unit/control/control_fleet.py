@@ -12,8 +12,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from netagent.api.control.v1 import host_service_pb2 as hosts_pb
+from netagent.api.control.v1 import address_service_pb2 as addresses_pb
 from netagent.api.control.v1 import (
+    address_service_pb2_grpc,
     host_service_pb2_grpc,
     machine_service_pb2_grpc,
     move_service_pb2_grpc,
@@ -21,6 +22,7 @@ from netagent.api.control.v1 import (
     policy_service_pb2_grpc,
     sync_service_pb2_grpc,
 )
+from netagent.api.control.v1 import host_service_pb2 as hosts_pb
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
 from netagent.api.control.v1 import move_service_pb2 as moves_pb
 from netagent.api.control.v1 import network_service_pb2 as networks_pb
@@ -63,6 +65,7 @@ class Stubs:
         self.networks = network_service_pb2_grpc.NetworkServiceStub(channel)
         self.machines = machine_service_pb2_grpc.MachineServiceStub(channel)
         self.policies = policy_service_pb2_grpc.PolicyServiceStub(channel)
+        self.addresses = address_service_pb2_grpc.AddressServiceStub(channel)
         self.moves = move_service_pb2_grpc.MoveServiceStub(channel)
         self.sync = sync_service_pb2_grpc.SyncServiceStub(channel)
 
@@ -97,6 +100,25 @@ class Stubs:
         request = machines_pb.DeleteMachineRequest(machine=machine, etag=etag)
         await self.machines.DeleteMachine(request)
 
+    async def address(self, path: str, machine: str = "") -> types_pb2.FloatingAddress:
+        network, _, name = path.partition("/")
+        request = addresses_pb.CreateAddressRequest(network=network, name=name, machine=machine)
+        return (await self.addresses.CreateAddress(request)).address
+
+    async def assign(
+        self, address: str, machine: str, expected: str = "", etag: str = ""
+    ) -> addresses_pb.AssignAddressResponse:
+        request = addresses_pb.AssignAddressRequest(
+            address=address, machine=machine, expected_holder=expected, etag=etag
+        )
+        return await self.addresses.AssignAddress(request)
+
+    async def release(
+        self, address: str, expected: str = ""
+    ) -> addresses_pb.ReleaseAddressResponse:
+        request = addresses_pb.ReleaseAddressRequest(address=address, expected_holder=expected)
+        return await self.addresses.ReleaseAddress(request)
+
     def move(self, machine: str, destination: str, etag: str = "", **fields: Any) -> Any:
         request = moves_pb.MoveAddressRequest(
             machine=machine, destination=destination, etag=etag, **fields
@@ -126,6 +148,7 @@ class Agent:
     hosts: set[str] = field(default_factory=set)
     tables: dict[int, dict[int, tuple[int, int, int, str]]] = field(default_factory=dict)
     transitions: dict[int, dict[int, tuple[int, int, int]]] = field(default_factory=dict)
+    holders: dict[int, int] = field(default_factory=dict)
     policies: dict[int, CompiledPolicy] = field(default_factory=dict)
     contents: dict[int, bytes] = field(default_factory=dict)
     opinion: types_pb2.Opinion | None = None
@@ -205,6 +228,8 @@ class Agent:
             for stable_id in table.removed_ids:
                 rows.pop(stable_id, None)
             self.tables[table.network] = rows
+            holders = table.holders or [0] * len(table.ids)
+            self.holders.update(zip(table.ids, holders, strict=True))
         for table in part.transitions:
             rows = {} if table.whole else self.transitions[table.network]
             columns = zip(table.sources, table.destinations, table.epochs, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv6Address
 
 import grpc
 import pytest
@@ -75,6 +76,27 @@ async def test_an_address_of_the_fleet_is_refused(fleet: Fleet) -> None:
 
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, f"to: {address} is within the fleet's"):
         await explain(fleet.stubs, "web-1", address, "tcp/1")
+
+
+@pytest.mark.parametrize("how", ["path", "name", "address"])
+async def test_a_floating_address_is_asked_about_at_its_holders_host(
+    fleet: Fleet, how: str
+) -> None:
+    await populate(fleet.stubs)
+    made = await fleet.stubs.address("blue/vip")
+    text = {"path": "blue/vip", "name": "vip", "address": made.address}[how]
+    async with refused(
+        grpc.StatusCode.FAILED_PRECONDITION, "to: floating address blue/vip is on no host now"
+    ):
+        await explain(fleet.stubs, "web-1", text, "tcp/1")
+    await fleet.stubs.assign("vip", "db-1")
+    agents = [await fleet.agent(host) for host in ("h1", "h2")]
+
+    found = await explain(fleet.stubs, "web-1", text, "tcp/1")
+
+    assert [(one.at, one.host) for one in found.opinions] == [("sender", "h1"), ("receiver", "h2")]
+    (stable_id,) = {question.destination_id for a in agents for question in a.questions}
+    assert made.address == str(IPv6Address(int(IPv6Address(made.address)) >> 64 << 64 | stable_id))
 
 
 async def test_the_host_is_that_of_the_other_party_and_only_the_machine_is_asked(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import IPv6Network
 
 from netagent.dataplane import abi, abi_flows, abi_policy
-from netagent.dataplane.abi import EndpointRow, TransitionRow, Verdict
+from netagent.dataplane.abi import EndpointRow, Misdirected, TransitionRow, Verdict
 from netagent.dataplane.abi_flows import (
     EventKind,
     EventRow,
@@ -61,6 +61,11 @@ PACKED: list[tuple[str, bytes, dict[str, int | bytes]]] = [
         "endpoint",
         abi.pack_endpoint(EndpointRow(5, b"\2nabcd", True)),
         {"ifindex": 5, "flags": 1, "mac": b"\2nabcd"},
+    ),
+    (
+        "misdirected",
+        abi.pack_misdirected(Misdirected(11, 12)),
+        {"forwarded": 11, "dropped": 12},
     ),
     (
         "flow",

@@ -21,7 +21,14 @@ from netagent.dataplane.abi import Constants, EndpointFlag, Verdict
 from netagent.dataplane.abi_flows import EventKind, FlowFlag, Program
 from netagent.dataplane.datapath import OBJECTS, PROGRAMS
 from netagent.dataplane.policy_tables import POLICY_CLASS, POLICY_NETWORK, RULE_INDEX
-from netagent.dataplane.tables import CONNTRACK, ENDPOINT, FRAGMENTS, LOCATION, TRANSITION
+from netagent.dataplane.tables import (
+    CONNTRACK,
+    ENDPOINT,
+    FRAGMENTS,
+    LOCATION,
+    MISDIRECTED,
+    TRANSITION,
+)
 from netagent.model.addresses import Fleet, Locator, StableId, random_prefix
 from netagent.policy.entries import Direction
 
@@ -311,7 +318,7 @@ def test_the_document_gives_every_structs_size() -> None:
 
 def test_every_map_is_opened_with_the_layout_that_it_has() -> None:
     compiled = maps_in_objects()
-    for layout in (CONNTRACK, ENDPOINT, FRAGMENTS, LOCATION, TRANSITION, *POLICIES):
+    for layout in (CONNTRACK, ENDPOINT, FRAGMENTS, LOCATION, MISDIRECTED, TRANSITION, *POLICIES):
         found = compiled[layout.name]
         assert (layout.key_bytes, layout.value_bytes) == (found.key_bytes, found.value_bytes)
 
