@@ -104,8 +104,7 @@ class Moving:
 
     def _flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
         """Return a machine's flows, those of its floating addresses too; any thread may ask."""
-        ids = stable_id, *self._held_by(stable_id)
-        return [flow for one in ids for flow in self._connections.flows_of(one)]
+        return self._connections.flows_of(stable_id, *self._held_by(stable_id))
 
     def _held_by(self, stable_id: StableId) -> tuple[StableId, ...]:
         return self._engine.view.held_by(stable_id)

@@ -7,7 +7,7 @@ any thread, the kernel's own updates go on meanwhile.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from netagent.dataplane.abi import pack_id
@@ -36,15 +36,15 @@ class Connections:
         self._map = PinnedMap(path, FLOW_KEY_BYTES, STATE_BYTES)
         self._now_ns = now_ns
 
-    def flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
-        """Return the flows that have the machine as an end, in no order.
+    def flows_of(self, *ids: StableId) -> list[CarriedFlow]:
+        """Return the flows that have one of the ids as an end, in no order; reads the table once.
 
         What begins or ends meanwhile may be missed. Raises DataplaneError.
         """
         now_ns = self._now_ns()
         return [
             CarriedFlow(key, max(now_ns - seen_ns, 0), flags & _KEPT)
-            for key, (seen_ns, _, flags) in self._rows_of(pack_id(stable_id))
+            for key, (seen_ns, _, flags) in self._rows_of([pack_id(one) for one in ids])
         ]
 
     def take_over(self, flows: Iterable[CarriedFlow]) -> int:
@@ -69,17 +69,25 @@ class Connections:
         """Close the descriptor; the map stays pinned."""
         self._map.close()
 
-    def _rows_of(self, id_be: bytes) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
-        """Yield (key, head of the state); finds the id before it looks at rows."""
+    def _rows_of(self, ids_be: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
+        """Yield (key, head of the state)."""
         for keys, states in self._map.batches():
-            at = keys.find(id_be)
-            while at != -1:
-                row, offset = divmod(at, FLOW_KEY_BYTES)
-                # `low` and `high` are the first two words of a key.
-                if offset in (0, 8):
-                    start = row * FLOW_KEY_BYTES
-                    end = start + FLOW_KEY_BYTES
-                    yield keys[start:end], _HEAD.unpack_from(states, row * STATE_BYTES)
-                    at = keys.find(id_be, end)
-                else:
-                    at = keys.find(id_be, at + 1)
+            for id_be in ids_be:
+                yield from _find_rows(keys, states, id_be)
+
+
+def _find_rows(
+    keys: bytes, states: bytes, id_be: bytes
+) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
+    """Yield (key, head of the state) within a batch; finds the id before it looks at rows."""
+    at = keys.find(id_be)
+    while at != -1:
+        row, offset = divmod(at, FLOW_KEY_BYTES)
+        # `low` and `high` are the first two words of a key.
+        if offset in (0, 8):
+            start = row * FLOW_KEY_BYTES
+            end = start + FLOW_KEY_BYTES
+            yield keys[start:end], _HEAD.unpack_from(states, row * STATE_BYTES)
+            at = keys.find(id_be, end)
+        else:
+            at = keys.find(id_be, at + 1)

@@ -97,10 +97,10 @@ class SimulatedConnections:
         self.flows: dict[bytes, CarriedFlow] = {}
         self.refuses = False
 
-    def flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
+    def flows_of(self, *ids: StableId) -> list[CarriedFlow]:
         if self.refuses:
             raise DataplaneError("read", "map conntrack", "no memory", 12)
-        return [flow for flow in self.flows.values() if flow.has_end(stable_id)]
+        return [flow for flow in self.flows.values() if any(map(flow.has_end, ids))]
 
     def take_over(self, flows: Iterable[CarriedFlow]) -> int:
         before = len(self.flows)

@@ -94,8 +94,7 @@ class Source:
         self._carrier = Carrier(self._flows_of, lambda _, carried: self.reports.put_nowait(carried))
 
     def _flows_of(self, stable_id: StableId) -> list[CarriedFlow]:
-        ids = stable_id, *held_by(stable_id)
-        return [each for one in ids for each in self.connections.flows_of(one)]
+        return self.connections.flows_of(stable_id, *held_by(stable_id))
 
     def take(self, *departures: Departure) -> None:
         self._carrier.take(self._group, departures)

@@ -58,6 +58,18 @@ def test_a_machines_flows_are_found_whichever_end_it_is(
     )
 
 
+def test_flows_of_several_ids_are_found_together(
+    datapath: Datapath, connections: Connections
+) -> None:
+    mine = [between(7, WEB), between(9, WEB + 1)]
+    state = FlowStateRow(NOW_NS, 1, KNOWN)
+    datapath.conntrack.update(dict.fromkeys([*mine, between(7, 8)], state))
+
+    found = connections.flows_of(WEB, StableId(WEB + 1))
+
+    assert {flow.key for flow in found} == set(map(pack_flow, mine))
+
+
 def test_an_id_that_only_happens_to_be_in_a_row_is_not_meant(
     datapath: Datapath, connections: Connections
 ) -> None:
