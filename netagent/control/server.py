@@ -144,10 +144,8 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
             drain_s=config.drain_s,
         )
         server = grpc.aio.server(interceptors=(ErrorInterceptor(),), options=_OPTIONS)
-        _add_services(server, writer, policies, hub, driver)
-        address_service_pb2_grpc.add_AddressServiceServicer_to_server(
-            AddressService(writer, hub, config.settle_bound_s), server
-        )
+        addresses = AddressService(writer, hub, config.settle_bound_s)
+        _add_services(server, addresses, writer, policies, hub, driver)
         healthy = _add_standard_services(server)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(feed.run())
@@ -186,11 +184,13 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
 
 def _add_services(
     server: grpc.aio.Server,
+    addresses: AddressService,
     writer: Writer,
     policies: PolicyTables,
     hub: SyncHub,
     driver: MovesDriver,
 ) -> None:
+    address_service_pb2_grpc.add_AddressServiceServicer_to_server(addresses, server)
     host_service_pb2_grpc.add_HostServiceServicer_to_server(HostService(writer, hub), server)
     machine_service_pb2_grpc.add_MachineServiceServicer_to_server(
         MachineService(writer, policies), server
