@@ -11,6 +11,7 @@ examples:
   script/lab shell host-a                           netagent status, wg show, tc, bpftool, tcpdump
   script/lab shell shop/web-1 -- ping db-1.shop     one command instead of a shell
   script/lab down                                   ends all of it
+  script/lab image --rebuild                        of virtual machines, with Debian's updates
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ def _make_parser() -> argparse.ArgumentParser:
         "--all", action="store_true", help="every lab that `up` or a demo left, and remains"
     )
     down.set_defaults(run=people.run_down)
+
+    image = commands.add_parser("image", help="make the image of virtual machines, once")
+    image.add_argument("--rebuild", action="store_true", help="also when there is one")
+    image.set_defaults(run=people.run_image)
     return parser
 
 

@@ -22,6 +22,7 @@ from integration.lab.lab import Lab
 from integration.lab.namespace import Namespace, start_namespace
 from integration.lab.process import NETAGENT
 from integration.lab.vagrant.lab import VagrantLab
+from integration.lab.vm.image import get_image
 from integration.lab.vm.kept import adapt, cable_in, find_shells, is_virtual, plug
 from integration.lab.vm.lab import VmLab
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
@@ -67,6 +68,16 @@ def run_up(given: argparse.Namespace) -> int:
         raise
     _netagent(KeptLab(name, lab.directory), "host", "list")
     print(f"\nlogs: {lab.directory}/*.log\nnext: script/lab shell control, or script/lab --help")
+    return 0
+
+
+def run_image(given: argparse.Namespace) -> int:
+    """Make the image that virtual machines start from, if there is none or another is wanted."""
+    try:
+        image = get_image(rebuild=given.rebuild)
+    except RuntimeError as error:
+        raise Refused(str(error)) from error
+    print(f"{image.directory}: {json.dumps(image.describe())}")
     return 0
 
 

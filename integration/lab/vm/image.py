@@ -239,18 +239,7 @@ class _Build:
 
     def _configure(self) -> None:
         root, directory = self._root, self._directory
-        self._do(
-            "ssh-keygen",
-            "-q",
-            "-t",
-            "ed25519",
-            "-N",
-            "",
-            "-C",
-            "lab",
-            "-f",
-            directory / "id_ed25519",
-        )
+        self._make_key("ed25519", directory / "id_ed25519")
         (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy(directory / "id_ed25519.pub", root / "root/.ssh/authorized_keys")
         (root / "etc/ssh/sshd_config").write_text(SSHD + "Subsystem sftp internal-sftp\n")
@@ -259,53 +248,31 @@ class _Build:
             key.unlink(missing_ok=True)
             key.with_suffix(".pub").unlink(missing_ok=True)
         for kind in ("ed25519", "ecdsa"):
-            self._do(
-                "ssh-keygen",
-                "-q",
-                "-t",
-                kind,
-                "-N",
-                "",
-                "-f",
-                root / f"etc/ssh/ssh_host_{kind}_key",
-            )
+            self._make_key(kind, root / f"etc/ssh/ssh_host_{kind}_key")
         identity = root / "usr/local/sbin/lab-identity"
         shutil.copy(GUEST / "lab-identity", identity)
         identity.chmod(0o755)
         shutil.copy(GUEST / "lab-identity.service", root / "etc/systemd/system/")
-        self._do(
-            "systemctl",
-            f"--root={root}",
-            "--quiet",
-            "enable",
-            "lab-identity.service",
-            "ssh.service",
-        )
-        self._do("systemctl", f"--root={root}", "--quiet", "mask", *MASKED)
-        self._do("systemctl", f"--root={root}", "--quiet", "set-default", "multi-user.target")
+        for arguments in (
+            ("enable", "lab-identity.service", "ssh.service"),
+            ("mask", *MASKED),
+            ("set-default", "multi-user.target"),
+        ):
+            self._do("chroot", root, "systemctl", "--quiet", *arguments)
         (root / "etc/fstab").write_text("")
         (root / "var/log/journal").mkdir(exist_ok=True)
         (root / "etc/machine-id").write_text("")
         shutil.rmtree(root / "var/lib/apt/lists", ignore_errors=True)
 
+    def _make_key(self, kind: str, path: Path) -> None:
+        self._do("ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "lab", "-f", path)
+
     def _make_disk(self) -> None:
         raw = self._directory / "root.raw"
         with raw.open("wb") as file:
             file.truncate(DISK_BYTES)
-        options = "lazy_itable_init=1,lazy_journal_init=1"
-        self._do(
-            "mke2fs",
-            "-q",
-            "-t",
-            "ext4",
-            "-E",
-            options,
-            "-O",
-            "^metadata_csum",
-            "-d",
-            self._root,
-            raw,
-        )
+        options = ("-E", "lazy_itable_init=1,lazy_journal_init=1", "-O", "^metadata_csum")
+        self._do("mke2fs", "-q", "-t", "ext4", *options, "-d", self._root, raw)
         self._do("qemu-img", "convert", "-O", "qcow2", raw, self._directory / "root.qcow2")
         raw.unlink()
 
