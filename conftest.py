@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--lab-results", type=Path, metavar="FILE", help="where to add what became of scenarios"
     )
     parser.addoption(
-        "--lab-kernels", default="6.1", help="of VMs, by host in turn: 6.1, 6.12 or 6.1,6.12"
+        "--lab-kernels", help="of VMs, by host in turn: 6.1,6.12 unless set, 6.1 or 6.12"
     )
 
 

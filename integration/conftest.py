@@ -21,6 +21,7 @@ from integration.lab.results import add_results
 from integration.lab.vagrant.lab import VagrantLab
 from integration.lab.vagrant.place import TOOLS as VAGRANT_TOOLS
 from integration.lab.vm.image import HOST_TOOLS
+from integration.lab.vm.kernels import DEFAULT
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.pool import Pool
 
@@ -36,6 +37,9 @@ LAB_FIXTURES = frozenset({"lab", "shared", "fill_lab", "make_lab", "vm_lab", "vm
 TIMEOUT_S = {"vm": 1800, "vagrant": 3600}
 """Of one test; the first of a run boots the lab, and may build the image. Vagrant keeps nothing."""
 
+KERNELS = "6.1,6.12"
+"""Of the hosts of virtual machines, unless `--lab-kernels` says otherwise."""
+
 KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
 """Consoles and logs of virtual machines in whose lab a test failed."""
 
@@ -44,6 +48,12 @@ _ran = pytest.StashKey[int]()
 
 def _backend(config: pytest.Config) -> str:
     return str(config.getoption("--lab") or "netns")
+
+
+def _kernels(config: pytest.Config) -> list[str]:
+    """Return the kernels of hosts, in turn; a fleet of both is what shows most in one run."""
+    usual = KERNELS if _backend(config) == "vm" else DEFAULT
+    return str(config.getoption("--lab-kernels") or usual).split(",")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -93,7 +103,7 @@ def _note(item: pytest.Item, report: Any) -> None:
         return
     column = _backend(item.config)
     if column == "vm":
-        column += f", {item.config.getoption('--lab-kernels')}"
+        column += f", {' + '.join(_kernels(item.config))}"
     reason = ""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")
@@ -131,8 +141,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def pool(pytestconfig: pytest.Config) -> Iterator[Pool]:
     """The virtual machines of this run; none before one is asked for."""
-    kernels = str(pytestconfig.getoption("--lab-kernels")).split(",")
-    made = Pool(LABS[_backend(pytestconfig)], kernels)
+    made = Pool(LABS[_backend(pytestconfig)], _kernels(pytestconfig))
     try:
         yield made
     finally:

@@ -18,7 +18,8 @@ HEAD = """\
 
 Made by `python -m integration.lab.results RESULTS --write PAGE` from the results of
 `script/test --lab vm -- --lab-results RESULTS` and its like; see [lab.md](lab.md). What did not
-run has its reason below; `-` has not been tried there. Of two kernels, hosts have them in turn.
+run has its reason below; `-` has not been tried there. Of two kernels, host-a and host-c have the
+first, host-b has the other.
 
 """
 MARKS = {"passed": "passed", "failed": "**failed**", "skipped": "not run"}

@@ -53,9 +53,12 @@ rules:
 
 
 FAIL_OVERS = 15
+FAIL_OVERS_EMULATED = 3
+PAUSE_EMULATED_S = 0.02
+"""Without one, floods would leave nothing of two processors to the guests that they go to."""
 FLOOD = """
-import socket, sys
-name, source, destination, *ports = sys.argv[1:]
+import socket, sys, time
+name, source, destination, pause_s, *ports = sys.argv[1:]
 speaks = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 speaks.bind((source, 0))
 while True:
@@ -64,6 +67,7 @@ while True:
             speaks.sendto(name.encode(), (destination, int(port)))
         except OSError:
             pass
+    time.sleep(float(pause_s))
 """
 
 
@@ -252,7 +256,7 @@ def test_connections_of_the_address_are_carried_where_policy_alone_would_cut_the
 
 
 def test_between_machines_of_one_host_nobody_speaks_with_the_others_rights(lab: Lab) -> None:
-    """Both say the same to both ports under the address, without a pause."""
+    """Both say the same to both ports under the address, without a pause where hosts are quick."""
     one = lab.machine("shop/one", "host-a", {"app": "one"})
     two = lab.machine("shop/two", "host-a", {"app": "two"})
     client = lab.machine("shop/client", "host-c", {"app": "client"})
@@ -262,17 +266,20 @@ def test_between_machines_of_one_host_nobody_speaks_with_the_others_rights(lab: 
     apply_policy(lab, APART)
     ports = {"one": PORT + 1, "two": PORT + 2}
     times_ms = []
+    pause_s, fail_overs = 0.0, FAIL_OVERS
+    if not PACE.can_measure:
+        pause_s, fail_overs = PAUSE_EMULATED_S, FAIL_OVERS_EMULATED
 
     with contextlib.ExitStack() as stack:
         heard = {
             port: stack.enter_context(hearing(place_of(client), port)) for port in ports.values()
         }
         for machine in (one, two):
-            said = (machine.name, vip, client.address, *map(str, ports.values()))
+            said = (machine.name, vip, client.address, *map(str, (pause_s, *ports.values())))
             flood = machine.start(sys.executable, "-c", FLOOD, *said)
             stack.callback(end, flood)
         wait_until("the first holder is heard", lambda: heard[ports["one"]])
-        for machine in (two, one) * FAIL_OVERS:
+        for machine in (two, one) * fail_overs:
             port, began_ns = ports[machine.name], time.monotonic_ns()
             count = heard[port].total()
             assign(lab, VIP, machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from integration.lab.lab import Lab
+from integration.lab.pace import PACE
 from integration.lab.wait import wait_until
 from integration.scenarios.traffic import datagrams, place_of, received
 
@@ -64,5 +65,5 @@ def test_tcp_adapts_to_the_path(lab: Lab) -> None:
 
     web.run("python3", "-c", CLIENT, db.address)
 
-    server.wait(timeout=10)
+    server.wait(timeout=PACE.allow(10))
     assert log.read_text().split() == ["up", "1000000"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -91,6 +92,11 @@ def can_talk(source: Place, destination: Place, port: int = 7777) -> bool:
                 client.connect((destination.address, port))
                 server, peer = listener.accept()
             except TimeoutError:
+                return False
+            except OSError as error:
+                # Neighbour discovery has given up: the host is not there.
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
                 return False
             with server:
                 server.settimeout(PACE.silence_s)
