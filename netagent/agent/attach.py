@@ -109,7 +109,7 @@ class Attacher:
     async def detach(self, name: str) -> None:
         """Take an attachment back; NotFoundError when there is none."""
         async with self._one_at_a_time:
-            found = await self._worker.run(self._engine.find_attached, name)
+            found = await self._worker.run(self._engine.interfaces.find_attached, name)
             if not found:
                 raise NotFoundError(f"machine: {name} is not attached to this host")
             if len(found) > 1:
@@ -159,7 +159,7 @@ class Attacher:
                 )
             return before, False
         if order.netns is not None:
-            name = interface_name(stable_id, path, self._engine.is_taken)
+            name = interface_name(stable_id, path, self._engine.interfaces.is_taken)
             _check_netns(order.netns, attached.values())
             return AttachedMachine(stable_id, path, name, mac, order.netns), True
         assert order.interface is not None
@@ -168,19 +168,15 @@ class Attacher:
 
     def _check_interface(self, interface: str) -> FormerLink:
         """Return what the interface is now; an error says why it cannot be a machine's."""
-        if interface in (
-            self._config.mesh_interface,
-            self._config.host_interface,
-            f"{self._config.host_interface}-gw",
-        ):
+        if interface in self._engine.own_links.names:
             raise InvalidError("interface", f"{interface} is the agent's own")
         for machine in self._engine.interfaces.attached.values():
             if machine.interface == interface:
                 raise ExistsError(f"interface: {interface} is machine {machine.machine}'s")
-        link = self._engine.links.find(interface)
+        link = self._engine.interfaces.links.find(interface)
         if link is None:
             raise NotFoundError(f"interface: there is no {interface} on this host")
-        use = self._engine.links.observe_use(interface)
+        use = self._engine.interfaces.links.observe_use(interface)
         check_handed_interface(interface, use, self._config.endpoint.address)
         return FormerLink(link.mac, link.is_up)
 

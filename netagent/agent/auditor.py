@@ -118,7 +118,7 @@ class Auditor:
     async def _fail(self, error: Exception) -> float:
         delay_s = self._backoff.fail(self._jitter())
         self._conditions.set(Code.RECONCILE_FAILING, str(error))
-        if await self._worker.run(self._engine.mesh_ifindex) is None:
+        if await self._worker.run(self._engine.own_links.mesh_ifindex) is None:
             self._conditions.set(Code.WIREGUARD_DOWN, str(error))
         return delay_s
 

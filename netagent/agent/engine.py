@@ -21,22 +21,17 @@ from netagent.agent.facts import (
     OwnHost,
     Reconciled,
     TakenMachine,
-    describe_silence,
-    inner_mtu,
 )
 from netagent.agent.floating import FloatingEndpoints, count_endpoints
 from netagent.agent.interfaces import Interfaces
 from netagent.agent.kernel import TRANSITION_LIFETIME_NS, Kernel
-from netagent.agent.ports import LinksPort
-from netagent.dataplane.abi import Constants
-from netagent.dataplane.datapath import Attachment
+from netagent.agent.own_links import OwnLinks
 from netagent.model.addresses import StableId, stable_address
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Host, Location
 from netagent.reconcile.batch import Batch
 from netagent.reconcile.delta import check_capacity, plan_delta
 from netagent.reconcile.handover import holders_after
-from netagent.reconcile.handshakes import Handshakes
 from netagent.reconcile.moving import Taking, find_taken
 from netagent.reconcile.operations import EndpointBinding, Operation, order
 from netagent.reconcile.plan import (
@@ -68,15 +63,12 @@ class Engine:
     """
 
     def __init__(self, config: AgentConfig, kernel: Kernel) -> None:
-        self._config = config
         self._kernel = kernel
         self._own: OwnHost | None = None
         self._is_whole = False
-        self._wireguard = ""
-        self._mtu_bytes = config.mtu_bytes or 0
         self._departed: dict[StableId, int] = {}
         self._missing: set[str] = set()
-        self._handshakes = Handshakes()
+        self.own_links = OwnLinks(config, kernel)
         self.view = View()
         self.interfaces = Interfaces(kernel)
         self._floating = FloatingEndpoints(kernel, self.interfaces)
@@ -145,9 +137,12 @@ class Engine:
         own = self._require_own()
         before = self._kernel.writes
         self.interfaces.trouble.clear()
-        is_new = self._ensure_mesh(own)
-        bindings = self._ensure_interfaces(own)
-        self._ensure_peers(own, is_new=is_new)
+        is_new = self.own_links.ensure_mesh(own)
+        host_binding = self.own_links.ensure_host_interface(own)
+        bindings = self.interfaces.ensure(own.fleet, self.own_links.mtu_bytes)
+        bindings[own.host.stable_id] = host_binding
+        others = [host for host in self.view.hosts.values() if host.name != own.host.name]
+        self.own_links.ensure_peers(others, is_new=is_new, is_whole=self._is_whole)
         self._ensure_tables(bindings, with_large=with_large)
         for stable_id in sorted(self.interfaces.attached.keys() & bindings):
             if not self._is_leaving(stable_id):
@@ -211,34 +206,15 @@ class Engine:
         own = self._require_own()
         self._departed.pop(machine.stable_id, None)
         address = stable_address(own.fleet, machine.stable_id)
-        binding = self.interfaces.attach(machine, address, self._mtu_bytes)
+        binding = self.interfaces.attach(machine, address, self.own_links.mtu_bytes)
         self._floating.bind(self.view, machine.stable_id, binding)
         self._lead_route(machine.stable_id)
         return EndpointStatus(machine, binding.ifindex, self.state(machine.stable_id))
-
-    def find_attached(self, name: str) -> list[AttachedMachine]:
-        """Return the attachments that NETWORK/NAME or NAME may mean, by machine."""
-        found = [
-            machine
-            for machine in self.interfaces.attached.values()
-            if name in (machine.machine, machine.machine.rpartition("/")[2])
-        ]
-        return sorted(found, key=lambda machine: machine.machine)
 
     def abandon(self, machine: AttachedMachine) -> None:
         """Leave nothing of an attachment that failed half-way."""
         self._floating.free(self.view, machine.stable_id)
         self.interfaces.clear(machine, give_back=True)
-
-    @property
-    def links(self) -> LinksPort:
-        """The interfaces of this host."""
-        return self._kernel.links
-
-    def is_taken(self, name: str) -> bool:
-        """Whether an interface has that name, or is to have it again."""
-        names = {machine.interface for machine in self.interfaces.attached.values()}
-        return name in names or self.links.find(name) is not None
 
     def detach(self, stable_id: StableId) -> None:
         """Undo an attachment; nothing happens when there is none."""
@@ -324,8 +300,8 @@ class Engine:
         endpoint_count = count_endpoints(set(self.interfaces.attached), self.view.floating())
         return EngineStatus(
             own=self._own,
-            wireguard=self._wireguard,
-            mtu_bytes=self._mtu_bytes,
+            wireguard=self.own_links.wireguard,
+            mtu_bytes=self.own_links.mtu_bytes,
             endpoints=self.endpoints() if is_up else (),
             counters=self._kernel.datapath.counters() if is_up else {},
             misdirected=self._kernel.datapath.misdirected() if is_up else {},
@@ -337,20 +313,9 @@ class Engine:
             kernel_writes=self._kernel.writes,
         )
 
-    def mesh_ifindex(self) -> int | None:
-        """Return the WireGuard interface's index; None while there is none."""
-        return self._kernel.mesh.ifindex()
-
     def find_silent_peers(self, now_s: float) -> dict[str, str]:
         """Return the hosts that WireGuard cannot reach, with a sentence for people."""
-        last = {peer.public_key: peer.last_handshake_s for peer in self._kernel.mesh.observe()}
-        names = self.hosts_by_key()
-        silent = self._handshakes.find_silent(last, now_s)
-        return {
-            names[key].name: describe_silence(names[key], last[key])
-            for key in silent
-            if key in names
-        }
+        return self.own_links.find_silent_peers(self.view.hosts.values(), now_s)
 
     def hosts_by_key(self) -> dict[bytes, Host]:
         """Return the hosts of the fleet by public key."""
@@ -360,8 +325,7 @@ class Engine:
         """Whether an event of that interface may need mending. Any thread may ask."""
         if not interface:
             return True
-        own = (self._config.mesh_interface, self._config.host_interface)
-        if is_gone and interface in (*own, f"{self._config.host_interface}-gw"):
+        if is_gone and interface in self.own_links.names:
             return True
         machines = {machine.interface for machine in tuple(self.interfaces.attached.values())}
         return interface in machines and is_gone is not (interface in self._missing)
@@ -389,51 +353,6 @@ class Engine:
                 self.interfaces.prepare(stable_id)
             case EndpointState.FENCED:
                 self.interfaces.release(stable_id)
-
-    def _ensure_mesh(self, own: OwnHost) -> bool:
-        """Return whether the WireGuard interface had to be made."""
-        kernel = self._kernel
-        if not self._mtu_bytes:
-            self._mtu_bytes = inner_mtu(kernel.links.underlay_mtu(self._config.endpoint.address))
-        before = kernel.mesh.ifindex()
-        self._wireguard = kernel.mesh.ensure(self._config.endpoint.port, self._mtu_bytes)
-        ifindex = kernel.mesh.ifindex()
-        if ifindex is None:
-            raise DataplaneError(
-                "bring up", f"interface {self._config.mesh_interface}", "it vanished at once"
-            )
-        kernel.writes += ifindex != before
-        kernel.datapath.load(
-            Constants(own.fleet, own.host.locator, own.host.stable_id, self._mtu_bytes, ifindex)
-        )
-        kernel.writes += kernel.datapath.attach(ifindex, Attachment.MESH)
-        return ifindex != before
-
-    def _ensure_interfaces(self, own: OwnHost) -> dict[StableId, EndpointBinding]:
-        name = self._config.host_interface
-        kernel = self._kernel
-        address = stable_address(own.fleet, own.host.stable_id)
-        kernel.writes += kernel.links.find(name) is None
-        host_side, gateway_side = kernel.links.ensure_host_interface(
-            name, address, own.fleet.prefix, self._mtu_bytes
-        )
-        kernel.writes += kernel.datapath.attach(gateway_side.ifindex, Attachment.HOST)
-        bindings = self.interfaces.ensure(own.fleet, self._mtu_bytes)
-        bindings[own.host.stable_id] = EndpointBinding(
-            gateway_side.ifindex, host_side.mac, is_peer=False
-        )
-        return bindings
-
-    def _ensure_peers(self, own: OwnHost, *, is_new: bool) -> None:
-        """Before a whole view, a peer that only the kernel knows must not be lost."""
-        hosts = [host for host in self.view.hosts.values() if host.name != own.host.name]
-        known = {host.public_key for host in hosts}
-        if (
-            is_new
-            or self._is_whole
-            or all(peer.public_key in known for peer in self._kernel.mesh.observe())
-        ):
-            self._kernel.ensure_peers(hosts, is_new=is_new)
 
     def _ensure_tables(
         self, bindings: dict[StableId, EndpointBinding], *, with_large: bool

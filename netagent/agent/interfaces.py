@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 
 from netagent.agent.attached import AttachedMachine
 from netagent.agent.kernel import Kernel
+from netagent.agent.ports import LinksPort
 from netagent.dataplane.datapath import Attachment
 from netagent.dataplane.link import Link
 from netagent.model.addresses import GATEWAY_MAC, Fleet, StableId, stable_address
@@ -25,6 +26,25 @@ class Interfaces:
         self._kernel = kernel
         self.attached: dict[StableId, AttachedMachine] = {}
         self.trouble: dict[str, str] = {}
+
+    @property
+    def links(self) -> LinksPort:
+        """All interfaces of this host."""
+        return self._kernel.links
+
+    def find_attached(self, name: str) -> list[AttachedMachine]:
+        """Return the attachments that NETWORK/NAME or NAME may mean, by machine."""
+        found = [
+            machine
+            for machine in self.attached.values()
+            if name in (machine.machine, machine.machine.rpartition("/")[2])
+        ]
+        return sorted(found, key=lambda machine: machine.machine)
+
+    def is_taken(self, name: str) -> bool:
+        """Whether an interface has that name, or is to have it again."""
+        names = {machine.interface for machine in self.attached.values()}
+        return name in names or self.links.find(name) is not None
 
     @contextmanager
     def bearing(self, stable_id: StableId) -> Iterator[None]:
