@@ -67,6 +67,11 @@ def snapshot(rows: dict[StableId, NamedLocation], revision: int = 1) -> Batch:
     return Batch(revision, True, (H1, H2, H3), (), (table,))
 
 
+def machine_in(netns: str | None, interface: str = "na-web") -> AttachedMachine:
+    """Return red/web, attached by a namespace or, without one, by its interface."""
+    return AttachedMachine(WEB, "red/web", interface, b"\x02" * 6, Path(netns) if netns else None)
+
+
 @dataclass
 class Rig:
     """An engine on a simulated data path; `restart` makes a new engine on the same one."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,18 @@ async def refused(code: grpc.StatusCode, begins: str) -> AsyncIterator[None]:
     assert caught.value.code() is code, caught.value.details()
     details = caught.value.details() or ""
     assert details.startswith(begins), details
+
+
+async def populate(stubs: Stubs, hosts: int = 3) -> tuple[int, int]:
+    """Hosts, one machine on each of the first two; return the machines' ids."""
+    for number in range(1, hosts + 1):
+        await stubs.host(number)
+    await stubs.network("blue")
+    one = await stubs.machine("blue/one", "h1", app="one")
+    two = await stubs.machine("blue/two", "h2", app="two")
+    return id_of(one.address), id_of(two.address)
+
+
+def id_of(address: str) -> int:
+    """Return the stable id in a stable address."""
+    return int(IPv6Address(address)) & ((1 << 64) - 1)
