@@ -28,6 +28,7 @@ SETTING_HELPS = {
     "prefix": "The fleet's /64, when the fleet is first made; otherwise a random one.",
     "prepare_bound_s": "How long hosts may hold up the commit of a move.",
     "settle_bound_s": "How long hosts may hold up the end of a move.",
+    "head_start_s": "How long the other hosts let the destination be first with a commit, at most.",
     "drain_s": "How long a source still forwards once all hosts know of the commit.",
 }
 

@@ -26,6 +26,8 @@ class ControlConfig:
     prefix: the fleet's /64, used when the fleet is first made (a random unique local prefix
         otherwise); later it has to be the same.
     prepare_bound_s, settle_bound_s: how long hosts may hold up the commit and the end of a move.
+    head_start_s: how long other hosts wait at most, with a commit, for the destination to have it.
+        Less than a host's round trip to control and back, and packets are lost in moves.
     drain_s: how long a source still forwards once all hosts have learned of the commit.
     """
 
@@ -35,6 +37,7 @@ class ControlConfig:
     prefix: IPv6Network | None = None
     prepare_bound_s: float = 5.0
     settle_bound_s: float = 10.0
+    head_start_s: float = 0.25
     drain_s: float = 0.5
 
     def __post_init__(self) -> None:

@@ -135,7 +135,7 @@ async def serve_control(config: ControlConfig) -> AsyncIterator[Control]:
         await feed.load()
         writer = Writer(store, feed)
         policies = PolicyTables(feed.view)
-        hub = SyncHub(feed.view, policies)
+        hub = SyncHub(feed.view, policies, config.head_start_s)
         driver = MovesDriver(
             writer,
             hub,

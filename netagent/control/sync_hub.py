@@ -25,9 +25,6 @@ from netagent.moves.reports import Report
 ANSWER_S = 2.0
 """How long a question may take."""
 
-HEAD_START_S = 0.25
-"""How long other hosts wait at most for the destination of a commit; it takes some round trips."""
-
 
 class Session:
     """One agent's stream. `ended` is set with the reason when it has to end.
@@ -108,7 +105,12 @@ class HeadStart:
     """
 
     def __init__(
-        self, revision: int, first: set[Session], rest: set[Session], sources: set[Session]
+        self,
+        revision: int,
+        first: set[Session],
+        rest: set[Session],
+        sources: set[Session],
+        most_s: float,
     ) -> None:
         self.is_over = False
         self._revision = revision
@@ -120,7 +122,7 @@ class HeadStart:
             session.leading.add(self)
         for session in sources:
             session.waiting.add(self)
-        self._timer = asyncio.get_running_loop().call_later(HEAD_START_S, self._end)
+        self._timer = asyncio.get_running_loop().call_later(most_s, self._end)
 
     def confirmed(self, session: Session) -> None:
         """Hear that a session has applied something."""
@@ -143,13 +145,15 @@ class HeadStart:
 class SyncHub:
     """All sessions of this process.
 
+    head_start_s: how long sources of a commit wait at most for its destinations.
     on_progress: told the host whenever it has applied something, has come, or has left.
     on_rejected: told host, revision and reason when it has not taken a batch.
     on_report: told what a host reports about a move: host, machine's id, move's epoch, report.
     """
 
-    def __init__(self, view: View, policies: PolicyTables) -> None:
+    def __init__(self, view: View, policies: PolicyTables, head_start_s: float) -> None:
         self._view = view
+        self._head_start_s = head_start_s
         self._policies = policies
         policies.on_change.append(self._policy_changed)
         self._sessions: dict[str, Session] = {}
@@ -296,7 +300,7 @@ class SyncHub:
             session.wake.set()
         if first and rest:
             sources = {s for s in rest if s.outbox.host in self._sources}
-            self._head_starts.append(HeadStart(revision, first, rest, sources))
+            self._head_starts.append(HeadStart(revision, first, rest, sources, self._head_start_s))
         self._touched = set()
         self._destinations = set()
         self._sources = set()

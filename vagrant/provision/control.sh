@@ -10,7 +10,7 @@ insecure = true
 END
 # In software emulation hosts take seconds for what is asked of them in a move.
 if [ "$DRIVER" = qemu ]; then
-  printf 'prepare_bound_s = 15.0\nsettle_bound_s = 20.0\n' >>/etc/netagent/control.toml
+  printf 'prepare_bound_s = 15.0\nhead_start_s = 5.0\nsettle_bound_s = 20.0\n' >>/etc/netagent/control.toml
 fi
 netagent systemd install control
 systemctl --quiet enable netagent-control

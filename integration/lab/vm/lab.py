@@ -36,8 +36,10 @@ from integration.lab.vm.machine import CabledMachine
 from integration.lab.vm.qemu import Shape, VirtualMachine, is_accelerated, port_names
 from integration.lab.vm.shell import GuestShell, write_ssh_config
 from integration.lab.vm.wheel import build_wheel, install_wheel
+from netagent.api.control.v1 import address_service_pb2 as address_pb
 from netagent.api.control.v1 import machine_service_pb2 as machine_pb
 from netagent.api.control.v1 import network_service_pb2 as network_pb
+from netagent.api.control.v1.address_service_pb2_grpc import AddressServiceStub
 from netagent.api.control.v1.machine_service_pb2_grpc import MachineServiceStub
 from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 
@@ -191,7 +193,10 @@ class VmLab(Lab):
         shell.script(f"{install}; systemctl -q enable {self.control.unit}")
 
     def _bounds(self) -> Iterable[tuple[str, float]]:
-        return () if PACE.can_measure else (("prepare_bound_s", 15.0), ("settle_bound_s", 20.0))
+        """Give agents in emulation the time that they take for what others do in milliseconds."""
+        if PACE.can_measure:
+            return ()
+        return (("prepare_bound_s", 15.0), ("head_start_s", 5.0), ("settle_bound_s", 20.0))
 
     def _start_agents(self) -> None:
         at_once(self.hosts.values(), lambda host: host.agent.start())
@@ -207,6 +212,11 @@ class VmLab(Lab):
             self.start_control()
         at_once(self.hosts.values(), GuestHost.ensure_in_step)
         at_once(self.hosts.values(), GuestHost.detach_all)
+        addresses = AddressServiceStub(self.channel)
+        owned = addresses.ListAddresses(address_pb.ListAddressesRequest(), timeout=RPC_TIMEOUT_S)
+        for each in owned.addresses:
+            unneeded = address_pb.DeleteAddressRequest(address=f"{each.network}/{each.name}")
+            addresses.DeleteAddress(unneeded, timeout=RPC_TIMEOUT_S)
         machines = MachineServiceStub(self.channel)
         listed = machines.ListMachines(machine_pb.ListMachinesRequest(), timeout=RPC_TIMEOUT_S)
         for each in listed.machines:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from control_fleet import Agent, Fleet, Stubs, refused, running_fleet, until
+from control_fleet import Agent, Fleet, Stubs, id_of, refused, running_fleet, until
 
 from netagent.api.control.v1 import host_service_pb2 as hosts_pb
 from netagent.api.control.v1 import move_service_pb2 as pb
@@ -84,6 +84,37 @@ async def test_the_destination_has_everything_before_the_commit(fleet: Fleet) ->
     await until(lambda: destination.transitions[1] == {})
     assert [row[0] for row in destination.tables[1].values()] == list(places.destinations)
     await until(lambda: 1 not in source.tables)
+
+
+@pytest.mark.parametrize("is_long", [True, False], ids=["long", "short"])
+async def test_a_slow_destination_has_so_long_a_head_start(tmp_path: Path, is_long: bool) -> None:
+    """Before the destination lets the machine speak, the source must not forbid it."""
+    async with running_fleet(tmp_path, head_start_s=30.0 if is_long else 0.01) as fleet:
+        machine = await populate(fleet.stubs)
+        source, destination = await fleet.agent("h1"), await fleet.agent("h2")
+        bystander = await fleet.agent("h3")
+        await fleet.stubs.machine("blue/db", "h3")
+        stable_id = id_of(machine.address)
+        old = source.tables[1][stable_id][0]
+        # It takes the transition, and then no more.
+        destination.on_applied = lambda agent: (
+            agent.answering.clear() if agent.transitions.get(1) else None
+        )
+        move = fleet.stubs.move("web", "h2")
+        await until(lambda: not destination.answering.is_set())
+        await until(lambda: any(part.locations for part in destination.batches[-1]))
+        # Whoever does not wait hears of the commit with this at the latest.
+        await fleet.stubs.machine("blue/new", "h1")
+        await until(lambda: bystander.names(1) == ["db", "new", "web"])
+        assert bystander.tables[1][stable_id][0] != old
+
+        if is_long:
+            assert source.tables[1][stable_id][0] == old
+            destination.answering.set()
+            destination.on_applied = lambda agent: None
+        await until(lambda: source.tables[1][stable_id][0] != old)
+        destination.answering.set()
+        await finish(move)
 
 
 async def test_a_commit_changes_one_row_and_nothing_else(fleet: Fleet) -> None:

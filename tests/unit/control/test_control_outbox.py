@@ -35,7 +35,7 @@ class World:
     def __init__(self) -> None:
         self.view = View(FLEET)
         self.view.loaded(1)
-        self.hub = SyncHub(self.view, PolicyTables(self.view))
+        self.hub = SyncHub(self.view, PolicyTables(self.view), 0.25)
         self.batches = Batches(self.view)
         for number in (1, 2):
             self.host(number)
