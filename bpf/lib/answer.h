@@ -24,6 +24,8 @@
 #define MIN_MTU_BYTES 1280 /* An error never exceeds it (RFC 4443, 2.4 c). */
 #define ERROR_HEADER_BYTES 8
 #define QUOTE_BYTES (MIN_MTU_BYTES - IPV6_HEADER_BYTES - ERROR_HEADER_BYTES)
+#define TCP_CHECKSUM_OFFSET 16
+#define UDP_CHECKSUM_OFFSET 6
 #define CSUM_CHUNK_BYTES 512 /* Most that bpf_csum_diff takes before kernel 6.13. */
 
 /* The addresses and lengths that an ICMPv6 checksum covers (RFC 8200, 8.1). */
@@ -123,6 +125,34 @@ static __always_inline int answer_solicitation(struct __sk_buff *skb, const stru
 	return write_ethernet(skb, asker);
 }
 
+/* The checksum that the kernel, or the machine's network card, has still to complete: it holds the sum
+ * of the pseudo header so far. One complete checksum in 65,536 looks the same.
+ */
+static __always_inline bool is_partial(struct __sk_buff *skb, const struct packet *p, __u16 *so_far)
+{
+	struct pseudo_header pseudo = {
+		.source = p->source,
+		.destination = p->destination,
+		.length_be = bpf_htonl(p->end - p->transport),
+		.next_be = bpf_htonl(p->protocol),
+	};
+	__u32 at = p->transport;
+	__u16 found;
+
+	if (p->is_extended)
+		return false;
+	if (p->protocol == IPPROTO_TCP)
+		at += TCP_CHECKSUM_OFFSET;
+	else if (p->protocol == IPPROTO_UDP)
+		at += UDP_CHECKSUM_OFFSET;
+	else
+		return false;
+	if (bpf_skb_load_bytes(skb, at, &found, sizeof(found)))
+		return false;
+	*so_far = ~csum_finish(bpf_csum_diff(NULL, 0, (__be32 *)&pseudo, sizeof(pseudo), 0));
+	return found == *so_far;
+}
+
 struct too_big {
 	struct ipv6hdr ip;
 	__u8 type;
@@ -131,16 +161,27 @@ struct too_big {
 	__be32 mtu_be;
 };
 
-/* Returns 0 when the packet has become the gateway's Packet Too Big about itself. */
+/* Returns 0 when the packet has become the gateway's Packet Too Big about itself.
+ *
+ * A partial checksum within the quote may be completed on the way to the machine, after the message
+ * has been summed up. From the transport header on, the quote then adds up to the complement of what
+ * the field holds so far: that is what the sum takes, whoever completes it, or nobody.
+ */
 static __always_inline int answer_too_big(struct __sk_buff *skb, const struct packet *p, __u32 mtu)
 {
 	const __u32 message = ERROR_HEADER_BYTES + QUOTE_BYTES;
 	struct too_big t = { .type = ICMP_PACKET_TOO_BIG, .mtu_be = bpf_htonl(mtu) };
 	void *data, *data_end, *body;
 	__u8 asker[ETH_ALEN];
+	__u32 completed = 0;
 	__sum16 checksum;
+	__u16 so_far;
+	bool partial;
 	__s64 sum;
 
+	partial = is_partial(skb, p, &so_far);
+	if (partial)
+		completed = (__u16)~so_far;
 	fill_ipv6(&t.ip, &p->source, message);
 	/* Cutting the tail first also ends the packet being one of many segments. */
 	if (bpf_skb_load_bytes(skb, ETH_ALEN, asker, sizeof(asker)) ||
@@ -156,10 +197,15 @@ static __always_inline int answer_too_big(struct __sk_buff *skb, const struct pa
 	if (body + message > data_end)
 		return -1;
 	sum = csum_pseudo(&p->source, message);
-	sum = bpf_csum_diff(NULL, 0, body, CSUM_CHUNK_BYTES, sum);
-	sum = bpf_csum_diff(NULL, 0, body + CSUM_CHUNK_BYTES, CSUM_CHUNK_BYTES, sum);
-	sum = bpf_csum_diff(NULL, 0, body + 2 * CSUM_CHUNK_BYTES, message - 2 * CSUM_CHUNK_BYTES,
-			    sum);
+	if (partial) {
+		sum = bpf_csum_diff(NULL, 0, body, ERROR_HEADER_BYTES + IPV6_HEADER_BYTES, sum);
+		sum = bpf_csum_diff(NULL, 0, &completed, sizeof(completed), sum);
+	} else {
+		sum = bpf_csum_diff(NULL, 0, body, CSUM_CHUNK_BYTES, sum);
+		sum = bpf_csum_diff(NULL, 0, body + CSUM_CHUNK_BYTES, CSUM_CHUNK_BYTES, sum);
+		sum = bpf_csum_diff(NULL, 0, body + 2 * CSUM_CHUNK_BYTES,
+				    message - 2 * CSUM_CHUNK_BYTES, sum);
+	}
 	checksum = csum_finish(sum);
 	return bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct too_big, checksum), &checksum,
 				   sizeof(checksum), 0);

@@ -19,7 +19,7 @@ from example_packets import (
 from fleet_of_three import ASH, BIRCH, BLUE_WEB, LOCATORS, MTU_BYTES, RED_DATABASE, RED_WEB, address
 from host_under_test import HostUnderTest, Result, read_clocks
 from oracle.world import Action, Arrival
-from scapy.layers.inet import TCP
+from scapy.layers.inet import TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
     ICMPv6ND_NA,
@@ -29,6 +29,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+from scapy.utils import checksum
 
 from netagent.dataplane.abi import Verdict
 from netagent.model.addresses import GATEWAY_MAC, StableId, machine_mac
@@ -74,6 +75,31 @@ def test_packet_too_big_names_the_mtu_and_quotes_the_packet(send: Send, beyond: 
         / Raw(bytes(sent)[: 1280 - 48])
     )
     assert answer.data == bytes(expected)
+
+
+@pytest.mark.parametrize(
+    ("transport", "field"), [(TCP(dport=80), 40 + 16), (UDP(dport=80), 40 + 6)], ids=["tcp", "udp"]
+)
+def test_packet_too_big_is_right_once_a_partial_checksum_is_completed(
+    send: Send, transport: Packet, field: int
+) -> None:
+    """As by an interface towards the machine that has no checksum offload."""
+    payload = Raw(bytes(range(256)) * 8)
+    sent = bytearray(bytes(ip(RED_WEB, RED_DATABASE) / transport / payload))
+    length = len(sent) - 40
+    pseudo_header = sent[8:40] + length.to_bytes(4) + bytes([0, 0, 0, sent[6]])
+    sent[field : field + 2] = (~checksum(pseudo_header) & 0xFFFF).to_bytes(2)
+
+    answer = bytearray(send("from_machine", sent_by(RED_WEB, Raw(bytes(sent)))).data)
+
+    begin = len(Ether()) + 48
+    assert answer[begin:] == sent[: 1280 - 48]
+    completed = checksum(bytes(answer[begin + 40 :])).to_bytes(2)
+    answer[begin + field : begin + field + 2] = completed
+    given = IPv6(bytes(answer[14:]))
+    told = given[ICMPv6PacketTooBig].cksum
+    del given[ICMPv6PacketTooBig].cksum
+    assert told == IPv6(bytes(given))[ICMPv6PacketTooBig].cksum
 
 
 @pytest.mark.parametrize(

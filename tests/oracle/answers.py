@@ -13,6 +13,9 @@ SOLICITED_NODE_GROUP = bytes.fromhex("ff0200000000000000000001ff000001")
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT, PACKET_TOO_BIG = 135, 136, 2
 ANSWER_BYTES_MAX = 1280
 
+_CHECKSUM_FIELDS = {6: 16, 17: 6}
+"""Offset of the checksum in the transport header, by protocol."""
+
 _ROUTER_SOLICITED_OVERRIDE = 0xE0000000
 _TARGET_LINK_LAYER_ADDRESS = b"\x02\x01"
 
@@ -50,14 +53,35 @@ def packet_too_big(packet: Packet, mtu_bytes: int) -> bytes | None:
     if packet.is_icmp_error or packet.is_later_fragment:
         return None
     quoted = packet.raw[: ANSWER_BYTES_MAX - 48]
-    return _icmp(packet.source, 255, PACKET_TOO_BIG, struct.pack(">I", mtu_bytes) + quoted)
+    mtu = struct.pack(">I", mtu_bytes)
+    summed = mtu + _completed(packet, quoted)
+    return _icmp(packet.source, 255, PACKET_TOO_BIG, mtu + quoted, summed)
 
 
-def _icmp(destination: Address, hop_limit: int, kind: int, body: bytes) -> bytes:
+def _completed(packet: Packet, quoted: bytes) -> bytes:
+    """Return a quote as it is once its partial checksum, if it has one, is completed."""
+    field = _CHECKSUM_FIELDS.get(packet.protocol)
+    if field is None or packet.extension_headers or len(packet.transport) < field + 2:
+        return quoted
+    at = packet.transport_offset
+    addresses = packet.source.pack() + packet.destination.pack()
+    pseudo_header = addresses + struct.pack(">II", len(packet.transport), packet.protocol)
+    so_far = struct.pack(">H", ~internet_checksum(pseudo_header) & 0xFFFF)
+    if packet.transport[field : field + 2] != so_far:
+        return quoted
+    complete = struct.pack(">H", internet_checksum(quoted[at:]))
+    return quoted[: at + field] + complete + quoted[at + field + 2 :]
+
+
+def _icmp(
+    destination: Address, hop_limit: int, kind: int, body: bytes, summed: bytes | None = None
+) -> bytes:
+    """Return a message of the gateway. summed: what its checksum covers, if not `body`."""
     addresses = GATEWAY_ADDRESS.packed + destination.pack()
-    message = struct.pack(">BBH", kind, 0, 0) + body
+    begin = struct.pack(">BBH", kind, 0, 0)
+    message = begin + body
     pseudo_header = addresses + struct.pack(">II", len(message), ICMPV6)
-    checksum = internet_checksum(pseudo_header + message)
+    checksum = internet_checksum(pseudo_header + begin + (body if summed is None else summed))
     header = struct.pack(">IHBB", 6 << 28, len(message), ICMPV6, hop_limit)
     return header + addresses + message[:2] + struct.pack(">H", checksum) + message[4:]
 
