@@ -98,48 +98,79 @@ static inline void count_wire(void *packet, u32 direction, u16 ethertype)
 	wires.increment(key);
 }
 
-/* Before segments that the driver cannot take are cut. */
-TRACEPOINT_PROBE(net, net_dev_queue)
+static inline u32 device_of(const struct sk_buff *skb, struct interface *interface)
 {
-	struct passing key = { .direction = SENT };
+	struct net_device *device = NULL;
+	u32 ifindex = 0;
 
-	TP_DATA_LOC_READ_STR(&key.interface, name, sizeof(key.interface));
-	count_passing(&key, args->len);
+	bpf_probe_read_kernel(&device, sizeof(device), &skb->dev);
+	if (!device)
+		return 0;
+	bpf_probe_read_kernel(&ifindex, sizeof(ifindex), &device->ifindex);
+	bpf_probe_read_kernel_str(interface->name, sizeof(interface->name), device->name);
+	return ifindex;
+}
+
+static inline u32 count_packet(const struct sk_buff *skb, u32 direction)
+{
+	struct passing key = { .direction = direction };
+	u32 ifindex = device_of(skb, &key.interface), bytes = 0;
+
+	bpf_probe_read_kernel(&bytes, sizeof(bytes), &skb->len);
+	count_passing(&key, bytes);
+	return ifindex;
+}
+
+static inline void count_on_underlay(const struct sk_buff *skb, u32 direction, u32 link_bytes)
+{
+	void *data = NULL;
+	u16 ethertype = 0;
+
+	bpf_probe_read_kernel(&data, sizeof(data), &skb->data);
+	bpf_probe_read_kernel(&ethertype, sizeof(ethertype), &skb->protocol);
+	count_wire(data + link_bytes, direction, bpf_ntohs(ethertype));
+}
+
+/* Raw tracepoints: the kernel lets a program at one interrupt another. At tracepoints of the other
+ * kind, what comes while any program of theirs runs on the processor is not counted at all: a
+ * packet that interrupts the count of a drop.
+ */
+
+/* Before segments that the driver cannot take are cut. */
+RAW_TRACEPOINT_PROBE(net_dev_queue)
+{
+	count_packet((const struct sk_buff *)ctx->args[0], SENT);
 	return 0;
 }
 
 /* Before the driver has it; afterwards it may be gone. */
-TRACEPOINT_PROBE(net, net_dev_start_xmit)
+RAW_TRACEPOINT_PROBE(net_dev_start_xmit)
 {
-	const struct sk_buff *skb = args->skbaddr;
+	const struct sk_buff *skb = (const struct sk_buff *)ctx->args[0];
+	struct interface interface = {};
 
-	if (skb->dev->ifindex == UNDERLAY)
-		count_wire(skb->data + ETH_HLEN, SENT, bpf_ntohs(skb->protocol));
+	if (device_of(skb, &interface) == UNDERLAY)
+		count_on_underlay(skb, SENT, ETH_HLEN);
 	return 0;
 }
 
 /* Before clsact, and after GRO. */
-TRACEPOINT_PROBE(net, netif_receive_skb)
+RAW_TRACEPOINT_PROBE(netif_receive_skb)
 {
-	struct passing key = { .direction = RECEIVED };
-	const struct sk_buff *skb = args->skbaddr;
+	const struct sk_buff *skb = (const struct sk_buff *)ctx->args[0];
 
-	TP_DATA_LOC_READ_STR(&key.interface, name, sizeof(key.interface));
-	count_passing(&key, args->len);
-	if (skb->dev->ifindex == UNDERLAY)
-		count_wire(skb->data, RECEIVED, bpf_ntohs(skb->protocol));
+	if (count_packet(skb, RECEIVED) == UNDERLAY)
+		count_on_underlay(skb, RECEIVED, 0);
 	return 0;
 }
 
-TRACEPOINT_PROBE(skb, kfree_skb)
+RAW_TRACEPOINT_PROBE(kfree_skb)
 {
-	struct drop key = { .reason = args->reason, .location = (u64)args->location };
-	const struct sk_buff *skb = args->skbaddr;
-	const struct net_device *device = skb->dev;
+	const struct sk_buff *skb = (const struct sk_buff *)ctx->args[0];
+	struct drop key = { .location = ctx->args[1], .reason = ctx->args[2] };
 
-	key.is_tc_ingress = args->reason == SKB_DROP_REASON_TC_INGRESS;
-	if (device)
-		bpf_probe_read_kernel(&key.interface, sizeof(key.interface), device->name);
+	key.is_tc_ingress = key.reason == SKB_DROP_REASON_TC_INGRESS;
+	device_of(skb, &key.interface);
 	freed.increment(key);
 	return 0;
 }
