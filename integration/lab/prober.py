@@ -79,14 +79,17 @@ class Prober:
 
     def __enter__(self) -> Prober:
         _allow_many_files()
-        self._epoll = select.epoll()
-        self._stack.callback(self._epoll.close)
-        for address, namespace in self._places.items():
-            with inside(namespace):
-                for port in self._ports.get(TCP, ()):
-                    self._listen(address, port)
-                for port in self._ports.get(UDP, ()):
-                    self._echo_datagrams(address, port)
+        with contextlib.ExitStack() as unless_all:
+            unless_all.callback(self._stack.close)
+            self._epoll = select.epoll()
+            self._stack.callback(self._epoll.close)
+            for address, namespace in self._places.items():
+                with inside(namespace):
+                    for port in self._ports.get(TCP, ()):
+                        self._listen(address, port)
+                    for port in self._ports.get(UDP, ()):
+                        self._echo_datagrams(address, port)
+            unless_all.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
