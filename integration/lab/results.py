@@ -16,9 +16,9 @@ from pathlib import Path
 HEAD = """\
 # Scenarios by backend and kernel
 
-Made by `python -m integration.lab.results RESULTS --write PAGE` from the results of
-`script/test --lab vm -- --lab-results RESULTS` and its like; see [lab.md](lab.md). What did not
-run has its reason below; `-` has not been tried there. Of two kernels, host-a and host-c have the
+Made by `python -m integration.lab.results docs/lab-matrix.json --write docs/lab-matrix.md`; runs
+add to the results with `--lab-results docs/lab-matrix.json`, see [lab.md](lab.md). What did not run
+has its reason below; `-` has not been tried there. Of two kernels, host-a and host-c have the
 first, host-b has the other.
 
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from integration.lab.results import add_results, make_table
 
+DOCS = Path(__file__).parents[3] / "docs"
 MOVES = "integration/scenarios/test_moves.py::test_tcp_survives"
 
 
@@ -27,3 +28,9 @@ def test_a_scenario_that_a_run_did_not_have_is_a_dash() -> None:
     table = make_table({"netns": {MOVES: ("passed", "")}, "vm, 6.1": {}})
 
     assert "| moves: tcp survives | passed | - |" in table
+
+
+def test_the_page_is_what_the_results_make() -> None:
+    results = json.loads((DOCS / "lab-matrix.json").read_text())
+
+    assert (DOCS / "lab-matrix.md").read_text() == make_table(results)
