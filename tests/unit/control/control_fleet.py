@@ -311,6 +311,15 @@ async def leave(running: asyncio.Future[None]) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def finish(call: Any) -> list[Any]:
+    """Return what a move still has to say."""
+    responses = []
+    async with asyncio.timeout(20):
+        while (response := await call.read()) is not grpc.aio.EOF:
+            responses.append(response)
+    return responses
+
+
 @asynccontextmanager
 async def running_fleet(directory: Path, **options: Any) -> AsyncIterator[Fleet]:
     config = ControlConfig(

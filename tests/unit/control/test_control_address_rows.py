@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from ipaddress import IPv4Address
-from typing import Any
 
-import grpc
 import pytest
-from control_fleet import Agent, Fleet, id_of, populate, until
+from control_fleet import Agent, Fleet, finish, id_of, populate, until
 
 from netagent.api.control.v1 import machine_service_pb2 as machines_pb
 from netagent.control import keys
@@ -36,14 +33,6 @@ from netagent.model.fleet import (
     floating_epoch,
 )
 from netagent.store.contract import Item
-
-
-async def finish(call: Any) -> list[Any]:
-    responses = []
-    async with asyncio.timeout(10):
-        while (response := await call.read()) is not grpc.aio.EOF:
-            responses.append(response)
-    return responses
 
 
 async def test_rows_are_those_of_the_holder_under_an_epoch_of_both(fleet: Fleet) -> None:

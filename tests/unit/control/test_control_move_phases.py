@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from control_fleet import Agent, Fleet, Stubs, refused, running_fleet, until
+from control_fleet import Agent, Fleet, Stubs, finish, refused, running_fleet, until
 from google.protobuf.duration_pb2 import Duration
 
 from netagent.api.control.v1 import host_service_pb2 as hosts_pb
@@ -41,14 +41,6 @@ async def agents(fleet: Fleet, *, reporting: bool = False) -> list[Agent]:
 
 async def phases(call: Any) -> list[int]:
     return [response.move.phase for response in await finish(call)]
-
-
-async def finish(call: Any) -> list[Any]:
-    responses = []
-    async with asyncio.timeout(20):
-        while (response := await call.read()) is not grpc.aio.EOF:
-            responses.append(response)
-    return responses
 
 
 async def ready(fleet: Fleet, **fields: Any) -> tuple[Any, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from control_fleet import Agent, Fleet, Stubs, id_of, refused, running_fleet, until
+from control_fleet import Agent, Fleet, Stubs, finish, id_of, refused, running_fleet, until
 
 from netagent.api.control.v1 import host_service_pb2 as hosts_pb
 from netagent.api.control.v1 import move_service_pb2 as pb
@@ -25,15 +25,6 @@ async def populate(stubs: Stubs, hosts: int = 3) -> types_pb2.Machine:
         await stubs.host(number)
     await stubs.network("blue")
     return await stubs.machine("blue/web", "h1")
-
-
-async def finish(call: Any) -> list[pb.MoveAddressResponse]:
-    """Return what a move still has to say."""
-    responses = []
-    async with asyncio.timeout(10):
-        while (response := await call.read()) is not grpc.aio.EOF:
-            responses.append(response)
-    return responses
 
 
 async def get_move(stubs: Stubs, move_id: str) -> types_pb2.Move:
