@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 
 import pytest
 
 from integration.lab.host import Host
 from integration.lab.lab import Lab
 from integration.lab.machine import Machine
+from integration.lab.pace import PACE
+from integration.lab.vm.lab import VmLab
 from integration.lab.wait import wait_until
 from integration.scenarios.traffic import inside
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
@@ -17,9 +20,8 @@ from netagent.api.control.v1 import move_service_pb2 as move_pb
 from netagent.api.control.v1.move_service_pb2_grpc import MoveServiceStub
 from netagent.api.types.v1 import types_pb2
 
-pytestmark = pytest.mark.namespaces_only("lays cables from a host into a namespace")
-
 RARP = 0x8035
+MOVE_TIMEOUT_S = 60
 
 
 def _hand_over_card(host: Host, guest: Machine, card: str) -> str:
@@ -46,6 +48,7 @@ def _show_life(guest: Machine, card: str, mac: str) -> None:
         sender.send(frame)
 
 
+@pytest.mark.namespaces_only("lays cables from a host into a namespace")
 def test_life_at_the_destination_commits(lab: Lab) -> None:
     guest = lab.machine("shop/guest", "host-a", attach=False)
     db = lab.machine("shop/db", "host-b")
@@ -54,12 +57,7 @@ def test_life_at_the_destination_commits(lab: Lab) -> None:
     guest.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "card-a")
     guest.wait_reaches(db)
 
-    request = move_pb.MoveAddressRequest(
-        machine=guest.path, destination="host-c", trigger=types_pb2.MOVE_TRIGGER_LIFE
-    )
-    steps = MoveServiceStub(lab.channel).MoveAddress(request, timeout=60)
-    while next(steps).move.phase != types_pb2.MOVE_PHASE_READY:
-        pass
+    steps = _begin(lab, guest)
     # The card comes up at the destination, and an agent starts anew: neither is life.
     mac = _hand_over_card(lab.hosts["host-c"], guest, "card-c")
     lab.hosts["host-c"].kill_agent()
@@ -73,3 +71,32 @@ def test_life_at_the_destination_commits(lab: Lab) -> None:
     assert [step.move.phase for step in steps][-1] == types_pb2.MOVE_PHASE_SETTLED
     assert lab.locate(guest) == "host-c"
     wait_until("db reaches it there", lambda: db.reaches(guest.address))
+
+
+def test_an_agent_under_systemd_hears_life(vm_lab: VmLab) -> None:
+    """Its unit leaves it the right to; both hosts hear all that the machine sends."""
+    guest, db = vm_lab.machine("shop/guest", "host-a"), vm_lab.machine("shop/db", "host-b")
+    guest.wait_reaches(db)
+    destination = vm_lab.hosts["host-c"]
+
+    steps = _begin(vm_lab, guest)
+    guest.attach(destination)
+    destination.kill_agent()
+    destination.start_agent()
+    assert vm_lab.locate(guest) == "host-a"
+    guest.reaches(db.address)
+
+    assert [step.move.phase for step in steps][-1] == types_pb2.MOVE_PHASE_SETTLED
+    assert vm_lab.locate(guest) == "host-c"
+    db.wait_reaches(guest)
+
+
+def _begin(lab: Lab, guest: Machine) -> Iterator[move_pb.MoveAddressResponse]:
+    """Begin a move to host-c that life commits; return what follows after it is ready."""
+    request = move_pb.MoveAddressRequest(
+        machine=guest.path, destination="host-c", trigger=types_pb2.MOVE_TRIGGER_LIFE
+    )
+    steps = MoveServiceStub(lab.channel).MoveAddress(request, timeout=PACE.allow(MOVE_TIMEOUT_S))
+    while next(steps).move.phase != types_pb2.MOVE_PHASE_READY:
+        pass
+    return iter(steps)

@@ -27,10 +27,17 @@ class LifeSocket:
     """Hears of one machine on one interface. fileno() is readable once it has shown life."""
 
     def __init__(self, interface: str, mac: bytes, address: IPv6Address) -> None:
-        """Listen. mac: 6 bytes, wire order. Raises DataplaneError when there is no interface."""
+        """Listen. mac: 6 bytes, wire order.
+
+        Raises DataplaneError when there is no interface, or no right to listen (CAP_NET_RAW).
+        """
         program = _assemble(mac, address)
-        # Deaf until it is bound, so that it hears nothing that the filter has not seen.
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        try:
+            # Deaf until it is bound, so that it hears nothing that the filter has not seen.
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_PACKET, kind, 0)
+        except OSError as error:
+            raise _refusal(interface, error) from error
         try:
             code = c.create_string_buffer(program)
             fprog = struct.pack("HxxxxxxQ", len(program) // 8, c.addressof(code))
@@ -38,8 +45,7 @@ class LifeSocket:
             self._socket.bind((interface, _ETH_P_ALL))
         except OSError as error:
             self._socket.close()
-            detail = error.strerror or str(error)
-            raise DataplaneError("watch", f"interface {interface}", detail, error.errno) from error
+            raise _refusal(interface, error) from error
 
     def fileno(self) -> int:
         """Return the descriptor; it stays ours."""
@@ -66,6 +72,11 @@ class LifeSocket:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _refusal(interface: str, error: OSError) -> DataplaneError:
+    detail = error.strerror or str(error)
+    return DataplaneError("watch", f"interface {interface}", detail, error.errno)
 
 
 def _assemble(mac: bytes, address: IPv6Address) -> bytes:

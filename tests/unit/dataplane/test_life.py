@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv6Address
@@ -86,3 +87,18 @@ def test_what_is_sent_towards_the_machine_is_no_sign(machine: socket.socket) -> 
 def test_an_interface_that_is_not_there_is_named(namespaces: None) -> None:
     with pytest.raises(DataplaneError, match="interface tap9"):
         LifeSocket("tap9", MAC, ADDRESS)
+
+
+def test_without_the_right_to_listen_the_interface_is_named() -> None:
+    attempt = (
+        "from ipaddress import IPv6Address; from netagent.dataplane.life import LifeSocket;"
+        "LifeSocket('lo', bytes(6), IPv6Address('::1'))"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-net_raw", sys.executable, "-c", attempt],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "DataplaneError" in done.stderr
+    assert "interface lo" in done.stderr

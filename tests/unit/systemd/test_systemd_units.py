@@ -15,7 +15,7 @@ from netagent.systemd.units import DAEMONS, install_units, remove_units, render_
 
 COMMAND = Path("/opt/netagent/bin/netagent")
 CAPABILITIES = {
-    "agent": "CAP_NET_ADMIN CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE",
+    "agent": "CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON CAP_SYS_ADMIN CAP_SYS_PTRACE",
     "control": "",
 }
 
@@ -69,7 +69,21 @@ def test_directories_are_those_of_the_default_settings(daemon: str) -> None:
     found = service(daemon)
 
     assert found["StateDirectory"] == f"netagent/{daemon}"
-    assert (found["RuntimeDirectory"], found["RuntimeDirectoryPreserve"]) == ("netagent", "yes")
+    assert found["RuntimeDirectory"].split()[0] == "netagent"
+    assert found["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_wireguard_go_has_a_directory_for_its_socket() -> None:
+    """Below /run, which is empty after a boot and otherwise closed to the unit."""
+    assert "wireguard" in service("agent")["RuntimeDirectory"].split()
+
+
+def test_the_agent_may_listen_for_life() -> None:
+    assert "AF_PACKET" in service("agent")["RestrictAddressFamilies"].split()
+
+
+def test_control_does_not_see_the_keys_of_an_agent_beside_it() -> None:
+    assert "-/var/lib/netagent/agent" in service("control")["InaccessiblePaths"].split()
 
 
 @EACH
