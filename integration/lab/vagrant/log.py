@@ -52,7 +52,11 @@ def fits(printed: str, expected: str) -> bool:
 
 def main() -> int:
     """Write the log; return the exit code."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else LOG
+    words = sys.argv[1:]
+    if len(words) > 1 or (words[:1] and words[0].startswith("-")):
+        print(__doc__)
+        return 0 if words[0] in ("-h", "--help") else 2
+    target = Path(words[0]) if words else LOG
     partial = target.with_suffix(".partial")
     if find_place() is not None:
         print("error: there is a place already: vagrant/here end", file=sys.stderr)
@@ -120,7 +124,7 @@ class _Writer:
         self.say(f"{printed.rstrip()}\n[{time.monotonic() - began:.1f} s{code}]")
         if not fits(printed, expected):
             raise Unexpected(f"{command}: not what the page says:\n{expected}")
-        if done.returncode and not printed.startswith("error:"):
+        if done.returncode and not expected.startswith("error:"):
             raise Unexpected(f"{command}: exit {done.returncode}")
 
     def _say_sizes(self, place: Place) -> None:
