@@ -77,7 +77,7 @@ class GuestPlace:
 def make_ways(lab: VmLab) -> list[Way]:
     """Make a pair of machines of each kind on the lab's first two hosts, and join them."""
     hosts = list(lab.hosts.values())[:2]
-    ways = [_join_mesh(lab, hosts), _join_plain(hosts)]
+    ways = [join_mesh(lab, hosts), _join_plain(hosts)]
     for way in ways:
         ping = ("ping", "-6", "-n", "-q", "-c", "1", "-W", "1", way.server_address)
         wait_until(
@@ -87,7 +87,8 @@ def make_ways(lab: VmLab) -> list[Way]:
     return ways
 
 
-def _join_mesh(lab: VmLab, hosts: Sequence[GuestHost]) -> Way:
+def join_mesh(lab: VmLab, hosts: Sequence[GuestHost]) -> Way:
+    """Make a machine on each of two hosts, within the guest, and attach it; one streams to two."""
     lab.network(NETWORK)
     stub = MachineServiceStub(lab.channel)
     places = []

@@ -61,10 +61,10 @@ def measure_guests(kernels: Sequence[str], rounds: int, seconds: int) -> dict[st
 def _interleave(ways: Sequence[Way], rounds: int, seconds: int) -> dict[str, list[Stream]]:
     found: dict[str, list[Stream]] = {way.name: [] for way in ways}
     for way in ways:
-        _measure(way, 2)
+        measure_stream(way, 2)
     for number in range(rounds):
         for way in ways:
-            stream = _measure(way, seconds)
+            stream = measure_stream(way, seconds)
             found[way.name].append(stream)
             print(
                 f"  round {number + 1}: {way.name}: {stream.mbit:.1f} Mbit/s, "
@@ -75,7 +75,8 @@ def _interleave(ways: Sequence[Way], rounds: int, seconds: int) -> dict[str, lis
     return found
 
 
-def _measure(way: Way, seconds: int) -> Stream:
+def measure_stream(way: Way, seconds: int) -> Stream:
+    """Run one stream between machines of guests."""
     places = (way.client, way.server)
     assert all(isinstance(place, GuestPlace) for place in places)
     cpu_s, messages = _cpu_s(places), _messages(way.server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +26,7 @@ systemctl daemon-reload
 systemctl restart netagent-agent.service
 """
 USUAL_WATCHDOG = """
-rm -r /run/systemd/system/netagent-agent.service.d
+rm -rf /run/systemd/system/netagent-agent.service.d
 systemctl daemon-reload
 systemctl restart netagent-agent.service
 """
@@ -35,7 +35,9 @@ systemctl restart netagent-agent.service
 def test_hosts_use_the_wireguard_of_their_kernel(vm_lab: VmLab) -> None:
     for host in vm_lab.hosts.values():
         assert host.status().wireguard == "kernel"
-        assert host.run("uname", "-r").startswith(host.vm.shape.kernel)
+        assert host.run("uname", "-r").startswith(f"{host.vm.shape.kernel}.")
+        in_threads = host.run("cat", "/sys/class/net/netagent0/threaded").strip()
+        assert in_threads == ("1" if host.vm.shape.kernel == "6.12" else "0")
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["shut-down", "reset-button"])
@@ -95,8 +97,8 @@ def _codes(host: GuestHost) -> set[str]:
 
 def test_systemd_replaces_an_agent_that_hangs(vm_lab: VmLab) -> None:
     host = vm_lab.hosts["host-a"]
-    host.namespace.script(SHORT_WATCHDOG, timeout_s=120)
     try:
+        host.namespace.script(SHORT_WATCHDOG, timeout_s=120)
         host.wait_in_step()
         before = host.agent.pid
 
@@ -116,11 +118,12 @@ def test_a_release_is_rolled_out_host_by_host_under_traffic(vm_lab: VmLab, tmp_p
     release = rename_wheel(build_wheel(), "99.1", tmp_path)
 
     with (
+        _with_this_release_afterwards(vm_lab, ("host-a", "host-b")) as names,
         probing(place_of(web), place_of(db), vm_lab.directory) as probe,
         streaming(web.namespace, db.namespace, db.address) as stream,
     ):
         connection = stream.connection()
-        for name in ("host-a", "host-b"):
+        for name in names:
             _upgrade(vm_lab.hosts[name], release)
             assert vm_lab.hosts[name].status().version == "99.1"
             assert stream.is_alive_after(connection), f"the connection broke with {name}"
@@ -129,8 +132,16 @@ def test_a_release_is_rolled_out_host_by_host_under_traffic(vm_lab: VmLab, tmp_p
     assert vm_lab.hosts["host-c"].status().version != "99.1"
     assert pings(place_of(web), db.address)
     assert record.whole().lost == 0
-    for name in ("host-a", "host-b"):
-        _upgrade(vm_lab.hosts[name], build_wheel())
+
+
+@contextmanager
+def _with_this_release_afterwards(lab: VmLab, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Leave the hosts as other tests expect them, whatever becomes of the block."""
+    try:
+        yield names
+    finally:
+        for name in names:
+            _upgrade(lab.hosts[name], build_wheel())
 
 
 def _upgrade(host: GuestHost, wheel: tuple[str, bytes]) -> None:
@@ -152,6 +163,23 @@ def _with_control_installed(host: GuestHost) -> Iterator[GuestDaemon]:
         host.run("rm", "-rf", "/var/lib/netagent/control")
 
 
+def test_units_let_daemons_write_where_they_have_to(vm_lab: VmLab) -> None:
+    """wireguard-go, which an agent may have to start, has its socket in a directory of its own."""
+    host = vm_lab.hosts["host-b"]
+    own = ("nsenter", "-t", str(host.agent.pid), "-m", "--")
+
+    host.run(*own, "touch", "/run/wireguard/there")
+    assert "Read-only" in _refused(host, *own, "touch", "/run/elsewhere")
+    assert host.run("ls", "/run/wireguard").split() == ["there"]
+    host.run("rm", "/run/wireguard/there")
+
+
+def _refused(host: GuestHost, *command: str) -> str:
+    done = host.namespace.run(*command, check=False)
+    assert done.returncode != 0
+    return done.stderr
+
+
 def test_control_runs_as_a_unit_and_systemd_starts_it_again(vm_lab: VmLab) -> None:
     host = vm_lab.hosts["host-b"]
     ask = ("netagent", "network", "list", "--timeout", "60", "--output", "json")
@@ -167,6 +195,8 @@ def test_control_runs_as_a_unit_and_systemd_starts_it_again(vm_lab: VmLab) -> No
         assert "blue" in made
         assert "blue" in host.run(*ask)
         assert host.status().connected, "the agent beside it has its own control"
+        own = ("nsenter", "-t", str(control.pid), "-m", "--")
+        assert "No such file" in _refused(host, *own, "ls", "/var/lib/netagent/agent/wireguard.key")
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("agent", 6), ("control", 3)])

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import errno
+import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -24,8 +26,18 @@ from netagent.dataplane.machine_side import ALIAS
 from netagent.model.errors import DataplaneError
 from netagent.model.fleet import Endpoint
 
+log = logging.getLogger(__name__)
+
 KEEPALIVE_S = 25
 TIMEOUT_S = 20.0
+EAGER_SOFTIRQS_SINCE = (6, 5)
+"""The kernel from which on softirqs no longer wait for their thread, but run at the next chance.
+
+WireGuard's worker gives them one after each packet that it has decrypted, so that GRO has nothing
+to merge. Earlier kernels merge as they are, and get slower by threads: docs/lab.md has figures.
+Source: Linux commit d15121be7485.
+"""
+
 SOCKET_DIR = Path("/var/run/wireguard")
 
 
@@ -75,6 +87,8 @@ class Mesh:
         self._private_key_path = private_key_path
         self._applied: tuple[int, tuple[PeerConfig, ...]] | None = None
         self._listen_port = 0
+        self._is_kernel = False
+        self._has_threads = False
 
     def ensure(self, listen_port: int, mtu_bytes: int) -> str:
         """Make the interface if it is not there, else adopt it; bring it up.
@@ -83,7 +97,7 @@ class Mesh:
         """
         with IPRoute() as netlink:
             if not netlink.link_lookup(ifname=self._interface):
-                self._applied = None
+                self._applied, self._has_threads = None, False
                 self._make(netlink)
             ifindex = netlink.link_lookup(ifname=self._interface)[0]
             message = netlink.get_links(ifindex)[0]
@@ -94,11 +108,11 @@ class Mesh:
             if not message["flags"] & 1:
                 netlink.link("set", index=ifindex, state="up")
             info = message.get_attr("IFLA_LINKINFO")
-            kind = info.get_attr("IFLA_INFO_KIND") if info is not None else None
+        self._is_kernel = info is not None and info.get_attr("IFLA_INFO_KIND") == "wireguard"
         if listen_port != self._listen_port:
             self._listen_port = listen_port
             self._applied = None
-        return "kernel" if kind == "wireguard" else "wireguard-go"
+        return "kernel" if self._is_kernel else "wireguard-go"
 
     def _make(self, netlink: IPRoute) -> None:
         try:
@@ -141,6 +155,10 @@ class Mesh:
             ]
         _wg(["syncconf", self._interface, "/dev/stdin"], "\n".join(lines) + "\n")
         self._applied = wanted
+        if wanted[1] and not self._has_threads:  # the kernel refuses while there is no peer
+            self._has_threads = True
+            if self._is_kernel and _kernel_version() >= EAGER_SOFTIRQS_SINCE:
+                _receive_in_threads(self._interface, self.ifindex())
         return True
 
     def observe(self) -> list[PeerStatus]:
@@ -184,6 +202,24 @@ class Mesh:
             if found:
                 netlink.link("del", index=found[0])
         return bool(found)
+
+
+def _kernel_version() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+
+
+def _receive_in_threads(interface: str, ifindex: int | None) -> None:
+    """Have the kernel hand on what it has decrypted from threads, one a peer, not from softirqs.
+
+    Also for peers to come. Who wants it otherwise writes 0 to the same file.
+    """
+    attributes = Path("/sys/class/net") / interface
+    try:
+        # /sys may show the interfaces of another network namespace.
+        if int((attributes / "ifindex").read_text()) == ifindex:
+            (attributes / "threaded").write_text("1")
+    except OSError as error:
+        log.warning("%s: receiving in threads was refused: %s", interface, error)
 
 
 def _peers_of(rows: Sequence[Sequence[str]]) -> list[PeerStatus]:
