@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from integration.lab.results import add_results
 from integration.lab.vagrant.lab import VagrantLab
 from integration.lab.vagrant.place import TOOLS as VAGRANT_TOOLS
 from integration.lab.vm.image import HOST_TOOLS
-from integration.lab.vm.kernels import DEFAULT
+from integration.lab.vm.kernels import DEFAULT, check_kernels
 from integration.lab.vm.lab import VmLab
 from integration.lab.vm.pool import Pool
 
@@ -40,10 +38,8 @@ TIMEOUT_S = {"vm": 1800, "vagrant": 3600}
 KERNELS = "6.1,6.12"
 """Of the hosts of virtual machines, unless `--lab-kernels` says otherwise."""
 
-KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
-"""Consoles and logs of virtual machines in whose lab a test failed."""
-
 _ran = pytest.StashKey[int]()
+_nothing_ran = pytest.StashKey[bool]()
 
 
 def _backend(config: pytest.Config) -> str:
@@ -53,11 +49,17 @@ def _backend(config: pytest.Config) -> str:
 def _kernels(config: pytest.Config) -> list[str]:
     """Return the kernels of hosts, in turn; a fleet of both is what shows most in one run."""
     usual = KERNELS if _backend(config) == "vm" else DEFAULT
-    return str(config.getoption("--lab-kernels") or usual).split(",")
+    kernels = str(config.getoption("--lab-kernels") or usual).split(",")
+    try:
+        check_kernels(kernels)
+    except ValueError as error:
+        raise pytest.UsageError(f"--lab-kernels: {error}") from error
+    return kernels
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     backend = _backend(config)
+    _kernels(config)  # a wrong one is said before anything is started
     absent = [tool for tool in TOOLS[backend] if not shutil.which(tool)]
     for item in items:
         if HERE not in item.path.parents:
@@ -87,13 +89,25 @@ def _cannot_run(item: pytest.Item, backend: str) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> object:
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Make what a test needs; what its backend cannot make is why it is skipped."""
+    with _skipping(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Run a test; what its backend cannot do is why it is skipped."""
+    with _skipping(item):
+        yield
+
+
+@contextlib.contextmanager
+def _skipping(item: pytest.Item) -> Iterator[None]:
     try:
-        result = yield
+        yield
     except CannotDo as error:
         pytest.skip(f"{_backend(item.config)} cannot do: {error}")
-    return result
 
 
 def _note(item: pytest.Item, report: Any) -> None:
@@ -118,15 +132,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "call":
         if not report.skipped:
             item.session.stash[_ran] = item.session.stash.get(_ran, 0) + 1
-        if report.failed and hasattr(item, "funcargs"):
-            for lab in {id(v): v for v in item.funcargs.values() if isinstance(v, Lab)}.values():
+        if report.failed:
+            for lab in {
+                id(v): v for v in getattr(item, "funcargs", {}).values() if isinstance(v, Lab)
+            }.values():
                 with contextlib.redirect_stderr(io.StringIO()) as logs:
                     lab.show_logs()
                 report.sections.append((f"logs of lab {lab.name}", logs.getvalue()))
-                if isinstance(lab, VmLab):
-                    kept = KEPT_LOGS / re.sub(r"[^\w.-]+", "-", item.name)
-                    lab.keep_logs(kept)
-                    report.sections.append(("kept", f"consoles and logs are in {kept}"))
     return report
 
 
@@ -136,6 +148,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     is_dry = session.config.getoption("collectonly")
     if is_chosen and not is_dry and not session.stash.get(_ran, 0):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.config.stash[_nothing_ran] = True
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say why a run without a failure has failed."""
+    if terminalreporter.config.stash.get(_nothing_ran, False):
+        terminalreporter.write_line("nothing ran on this lab: the run has shown nothing", red=True)
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +191,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def fill_lab(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Any], None]], Any]]:
     """What makes a lab as a function fills it, for tests that leave it as they found it."""
-    if _backend(request.config) == "vm":
+    if _backend(request.config) in LABS:
         pool: Pool = request.getfixturevalue("pool")
         yield lambda fill: pool.take(fill, is_left_as_found=True)
         return

@@ -110,6 +110,17 @@ class Lab:
         for host in self.hosts.values():
             host.wait_in_step()
 
+    def begin(self) -> None:
+        """Start; when that fails, print the logs and leave nothing behind."""
+        try:
+            self.start()
+        except BaseException:
+            try:
+                self.show_logs()
+            finally:
+                self.stop()
+            raise
+
     def stop(self) -> None:
         """End everything and remove the lab's directory."""
         if self._channel is not None:
@@ -274,12 +285,7 @@ class Lab:
         return namespace
 
     def __enter__(self) -> Lab:
-        try:
-            self.start()
-        except BaseException:
-            self.show_logs()
-            self.stop()
-            raise
+        self.begin()
         return self
 
     def __exit__(
@@ -288,9 +294,11 @@ class Lab:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self.show_logs()
-        self.stop()
+        try:
+            if error is not None:
+                self.show_logs()
+        finally:
+            self.stop()
 
 
 def host_name(number: int) -> str:

@@ -23,7 +23,8 @@ from integration.lab.namespace import Namespace, start_namespace
 from integration.lab.process import NETAGENT
 from integration.lab.vagrant.lab import VagrantLab
 from integration.lab.vm.image import get_image
-from integration.lab.vm.kept import adapt, cable_in, find_shells, is_virtual, plug
+from integration.lab.vm.kept import adapt, cable_in, find_shells, is_virtual, plug, reconnect
+from integration.lab.vm.kernels import DEFAULT
 from integration.lab.vm.lab import VmLab
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
 from netagent.api.agent.v1.agent_service_pb2_grpc import AgentServiceStub
@@ -52,6 +53,8 @@ def run_up(given: argparse.Namespace) -> int:
     try:
         shape = {"hosts": given.hosts, "mtu_bytes": given.mtu, "underlay": given.underlay}
         kernels = given.kernels.split(",")
+        if given.backend == "netns" and kernels != [DEFAULT]:
+            raise Refused("--kernels: namespaces share this machine's; --backend vm has others")
         if given.backend == "vm":
             lab: Lab = VmLab(name, **shape, kernels=kernels, is_bound=False)
         elif given.backend == "vagrant":
@@ -61,11 +64,9 @@ def run_up(given: argparse.Namespace) -> int:
     except (ValueError, CannotDo) as error:
         raise Refused(str(error)) from error
     try:
-        lab.start()
-    except BaseException:
-        lab.show_logs()
-        lab.stop()
-        raise
+        lab.begin()
+    except RuntimeError as error:  # of image, box or wheel
+        raise Refused(str(error)) from error
     _netagent(KeptLab(name, lab.directory), "host", "list")
     print(f"\nlogs: {lab.directory}/*.log\nnext: script/lab shell control, or script/lab --help")
     return 0
@@ -96,7 +97,7 @@ def run_list(given: argparse.Namespace) -> int:
 
 def run_status(given: argparse.Namespace) -> int:
     """Show what there is, what of it runs, and how far each agent is; fails without control."""
-    lab = _find(given.name)
+    lab = _find_reachable(given.name)
     print(f"lab {lab.name}, logs in {lab.directory}\n")
     print_table(
         ("HOST", "AGENT", "CONTROL", "REVISION", "ATTACHED"),
@@ -119,7 +120,7 @@ def run_status(given: argparse.Namespace) -> int:
 
 def run_machine(given: argparse.Namespace) -> int:
     """Give a machine a namespace; create and attach it as far as that is still to do."""
-    lab = _find(given.name)
+    lab = _find_reachable(given.name)
     network, _, name = given.machine.partition("/")
     if not network or not name:
         raise Refused(f"{given.machine!r} is not NETWORK/NAME")
@@ -137,10 +138,9 @@ def run_machine(given: argparse.Namespace) -> int:
     name_machine(lab.directory, given.machine, machine["address"])
     if given.machine not in lab.namespaces():
         mounts = machine_mounts(lab.directory)
-        made = start_namespace(given.machine, lab.directory, mounts=mounts, is_bound=False)
-        if is_virtual(lab):
-            cable_in(lab, made, machine["address"])
+        start_namespace(given.machine, lab.directory, mounts=mounts, is_bound=False)
     if is_virtual(lab):
+        cable_in(lab, lab.namespaces()[given.machine], machine["address"])
         if not given.no_attach:
             _attach(lab, given.machine, given.host or machine["host"])
         return 0
@@ -154,7 +154,7 @@ def run_machine(given: argparse.Namespace) -> int:
 
 def run_move(given: argparse.Namespace) -> int:
     """Attach a machine to another host, and move it there."""
-    lab = _find(given.name)
+    lab = _find_reachable(given.name)
     _attach(lab, given.machine, given.to)
     _netagent(lab, "move", given.machine, "--to", given.to)
     return 0
@@ -213,13 +213,22 @@ def _end(lab: KeptLab) -> str:
 def _find(name: str | None) -> KeptLab:
     """Return the lab of a name; without one the only kept lab, or the one of the default name."""
     labs = {lab.name: lab for lab in find_labs()}
-    kept = [lab for lab in labs.values() if lab.is_kept]
+    # Without hosts it is not for these commands: vagrant/here has its own.
+    kept = [lab for lab in labs.values() if lab.is_kept and lab.hosts()]
     if name is None:
         name = kept[0].name if len(kept) == 1 else DEFAULT_NAME
     if name not in labs:
         there = f"there is {', '.join(lab.name for lab in kept)}" if kept else "script/lab up"
         raise Refused(f"no lab {name}: {there}")
     return labs[name]
+
+
+def _find_reachable(name: str | None) -> KeptLab:
+    """Return the lab of a name as `_find` does; guests may have booted since the last command."""
+    lab = _find(name)
+    if is_virtual(lab):
+        reconnect(lab)
+    return lab
 
 
 def _host_row(lab: KeptLab, host: str) -> tuple[str, ...]:

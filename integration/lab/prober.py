@@ -15,7 +15,7 @@ import resource
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -130,13 +130,13 @@ class Prober:
                 _send(raw, _make_packet(nonce, probe, identifier), (probe.destination, 0))
             if count % CROWD == 0:
                 self._hear(0)
-        self._hear_until_quiet(len(numbers))
+        self._hear_until_quiet(numbers.keys())
         return {probe: self._results.get(n, Outcome.SILENT) for n, probe in numbers.items()}
 
-    def _hear_until_quiet(self, expected: int) -> None:
+    def _hear_until_quiet(self, nonces: Collection[int]) -> None:
+        """Stop early when all of these have an answer; late ones to others do not count."""
         while self._hear(QUIET_S * PACE.silence_s):
-            answers = sum(one is Outcome.ANSWERED for one in self._results.values())
-            if answers == expected:
+            if all(self._results.get(nonce) is Outcome.ANSWERED for nonce in nonces):
                 return
 
     def _hear(self, timeout_s: float) -> bool:

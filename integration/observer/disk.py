@@ -7,16 +7,14 @@ kernels it is for.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from integration.lab.vm.image import BUILD_TIMEOUT_S, SUITE, Image, find_mirrors
+from integration.lab.vm.image import BUILD_TIMEOUT_S, SUITE, Image, find_mirrors, locked
 
 PACKAGES = ("python3-bpfcc",)
 UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt", "var/cache/apt")
@@ -32,7 +30,7 @@ def get_disk(image: Image) -> Path:
     inputs = repr((PACKAGES, UNUSED, DISK_BYTES, SUITE, sorted(releases)))
     digest = hashlib.sha256(inputs.encode()).hexdigest()[:16]
     disk = image.directory / f"observer-{digest}.qcow2"
-    with _locked(image.directory / "observer.lock"):
+    with locked(image.directory / "observer.lock"):
         if not disk.exists():
             print(f"building the observer's disk {disk}, once", file=sys.stderr, flush=True)
             _build(disk, releases)
@@ -103,10 +101,3 @@ def _make_disk(staging: Path, disk: Path, log: int) -> None:
 
 def _do(log: int, *command: str) -> None:
     subprocess.run(command, stdout=log, stderr=log, check=True, timeout=BUILD_TIMEOUT_S)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from integration.lab.vm.image import Image, get_image
+from integration.lab.vm.image import Image, get_image, locked
 from integration.lab.vm.kernels import DEFAULT
 from integration.lab.vm.qemu import KERNEL_OPTIONS
 
@@ -63,20 +63,27 @@ def get_box() -> Path:
     """
     image = get_image()
     box = image.directory / f"{NAME}-{_digest()}.box"
-    if not box.exists():
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=image.directory) as directory:
-            try:
-                _make(image, Path(directory))
-            except subprocess.CalledProcessError as error:
-                raise RuntimeError(f"the box could not be made: {error}\n{error.stderr}") from error
-            _do("tar", "-C", directory, "-cf", f"{box}.partial", *_members(Path(directory)))
-        for old in image.directory.glob(f"{NAME}-*.box"):
-            old.unlink()
-        Path(f"{box}.partial").rename(box)
-        took_s, size_mb = time.monotonic() - began, box.stat().st_size / 1e6
-        print(f"box made in {took_s:.0f} s, {size_mb:.0f} MB", file=sys.stderr)
+    with locked(image.directory / "box.lock"):
+        if not box.exists():
+            _build(image, box)
     return box
+
+
+def _build(image: Image, box: Path) -> None:
+    """Make the box, in place of older ones."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=image.directory) as directory:
+        try:
+            _make(image, Path(directory))
+            _do("tar", "-C", directory, "-cf", f"{box}.partial", *_members(Path(directory)))
+        except (subprocess.SubprocessError, OSError) as error:
+            said = getattr(error, "stderr", None) or ""
+            raise RuntimeError(f"the box could not be made: {error}\n{said}") from error
+    for old in image.directory.glob(f"{NAME}-*.box"):
+        old.unlink()
+    Path(f"{box}.partial").rename(box)
+    took_s, size_mb = time.monotonic() - began, box.stat().st_size / 1e6
+    print(f"box made in {took_s:.0f} s, {size_mb:.0f} MB", file=sys.stderr)
 
 
 def _digest() -> str:

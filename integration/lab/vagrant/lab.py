@@ -15,6 +15,7 @@ from integration.lab.backend import CannotDo
 from integration.lab.fabric import CONTROL_NUMBER, FIRST_HOST_NUMBER
 from integration.lab.kept import remove_remains
 from integration.lab.lab import CONTROL_PORT, host_name
+from integration.lab.namespace import CommandError
 from integration.lab.vagrant.machine import VagrantMachine
 from integration.lab.vagrant.place import Place, mounts_of
 from integration.lab.vagrant.wheel import put_wheel
@@ -91,14 +92,21 @@ class VagrantLab(VmLab):
         self.place = Place(self.fabric)
         self.place.start()
         variables = {"NETAGENT_HOSTS": str(self._host_count), "NETAGENT_SAMPLES": "no"}
-        said = self.place.vagrant("up", variables=variables, timeout_s=UP_TIMEOUT_S)
-        (self.directory / "vagrant-up.log").write_text(said)
+        self._vagrant_up(variables)
         write_ssh_config(self.directory, image.key)
         self._find_guests(self._read_addresses(variables))
         self._write_down()
         at_once(self._shells(), lambda shell: shell.wait_up(BOOT_TIMEOUT_S))
         at_once(self._shells(), self._adapt)
         self._start_daemons()
+
+    def _vagrant_up(self, variables: dict[str, str]) -> None:
+        log = self.directory / "vagrant-up.log"
+        try:
+            log.write_text(self.place.vagrant("up", variables=variables, timeout_s=UP_TIMEOUT_S))
+        except CommandError as error:
+            log.write_text(str(error))
+            raise
 
     def _read_addresses(self, variables: dict[str, str]) -> dict[str, str]:
         """Return the management address of each machine, as `vagrant ssh-config` has it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from integration.lab.backend import CannotDo
 from integration.lab.vagrant.place import Place
 from integration.lab.vm.qemu import Shape
@@ -38,6 +40,11 @@ class VagrantMachine:
         """Press the reset button: it boots anew, without shutting down."""
         self._place.virsh("reset", self._domain)
 
-    def pull_the_plug(self) -> None:
-        """What was switched off so would have to come up by Vagrant."""
-        raise CannotDo("switching a machine off: Vagrant and libvirt have it")
+    @property
+    def trunk_port(self) -> str:
+        """The cable to machines and management is libvirt's."""
+        raise CannotDo("listening at a machine's management network: it is libvirt's")
+
+    def plug_in(self, name: str, disk: Path) -> None:
+        """libvirt knows the machine's disks."""
+        raise CannotDo("plugging a disk into a machine: Vagrant and libvirt have it")

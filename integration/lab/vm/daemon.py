@@ -9,6 +9,9 @@ from pathlib import Path
 from integration.lab.backend import CannotDo
 from integration.lab.vm.shell import GuestShell
 
+AGENT_SOCKET = "/run/netagent/agent.sock"
+CONTROL_SOCKET = "/run/netagent/control.sock"
+
 
 class GuestDaemon:
     """A daemon that can be killed and started again. kind: `agent` or `control`."""

@@ -12,7 +12,7 @@ import grpc
 from integration.lab.backend import CannotDo
 from integration.lab.fabric import UNDERLAY
 from integration.lab.namespace import Namespace
-from integration.lab.vm.daemon import GuestDaemon
+from integration.lab.vm.daemon import AGENT_SOCKET, GuestDaemon
 from integration.lab.vm.image import VENV
 from integration.lab.vm.kernels import GUEST
 from integration.lab.vm.qemu import VirtualMachine
@@ -28,7 +28,6 @@ WIREGUARD_PORT = 51820
 RPC_TIMEOUT_S = 120.0
 BOOT_TIMEOUT_S = 600.0
 STEP_TIMEOUT_S = 300.0
-AGENT_SOCKET = "/run/netagent/agent.sock"
 BPFFS = Path("/sys/fs/bpf")
 
 UNPLUG = """
@@ -167,6 +166,8 @@ endpoint = "{endpoint}:{WIREGUARD_PORT}"
         wait_until(f"{self.name} goes down", lambda: not self._is_boot(before), BOOT_TIMEOUT_S)
         self.namespace.disconnect()
         self.namespace.wait_up(BOOT_TIMEOUT_S)
+        # What looked down may have been too busy to answer.
+        assert self.boot_id() != before, f"{self.name} has not booted anew"
 
     def boot_id(self) -> str:
         """Return what tells one boot from another."""

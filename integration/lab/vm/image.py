@@ -54,7 +54,6 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 UsePAM no
 UseDNS no
-AcceptEnv LAB_*
 MaxSessions 100
 MaxStartups 100
 """
@@ -75,11 +74,6 @@ class Image:
     def key(self) -> Path:
         """The private key that opens every guest."""
         return self.directory / "id_ed25519"
-
-    @property
-    def wheelhouse(self) -> Path:
-        """What netagent depends on, as wheels."""
-        return self.directory / "wheelhouse"
 
     def kernel(self, name: str) -> Path:
         """Return a kernel; name: a key of PACKAGES."""
@@ -102,10 +96,8 @@ def get_image(*, rebuild: bool = False) -> Image:
     """
     directory = CACHE / digest_of_inputs()
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _locked(CACHE / "lock"):
-        if rebuild:
-            shutil.rmtree(directory, ignore_errors=True)
-        if not (directory / "image.json").exists():
+    with locked(CACHE / "lock"):
+        if rebuild or not (directory / "image.json").exists():
             _build(directory)
             _remove_unused(directory)
         (directory / "image.json").touch()
@@ -113,7 +105,9 @@ def get_image(*, rebuild: bool = False) -> Image:
 
 
 def _remove_unused(used: Path) -> None:
-    """Remove images that nobody has used for a week."""
+    """Remove images that nobody has used for a week, and builds that were broken off."""
+    for partial in CACHE.glob("*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
     for described in CACHE.glob("*/image.json"):
         is_old = time.time() - described.stat().st_mtime > UNUSED_S
         if is_old and described.parent != used:
@@ -219,8 +213,10 @@ class _Build:
         )
 
     def _package(self, name: str) -> Path:
-        (found,) = (self._directory / "debs").glob(f"linux-image-{name}.*.deb")
-        return found
+        found = list((self._directory / "debs").glob(f"linux-image-{name}.*.deb"))
+        if len(found) != 1:
+            raise RuntimeError(f"Debian's mirror has {len(found)} kernels {name}, not one")
+        return found[0]
 
     def _install_dependencies(self) -> None:
         """Make the environment that netagent's wheel goes into, from wheels fetched here."""
@@ -297,7 +293,8 @@ def _output(command: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Be the only one on this machine for the block."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 
 from integration.lab.kept import KeptLab
-from integration.lab.namespace import Namespace
+from integration.lab.namespace import CommandError, Namespace
+from integration.lab.vm.daemon import AGENT_SOCKET, CONTROL_SOCKET
 from integration.lab.vm.machine import make_interface, plug_in
 from integration.lab.vm.shell import GuestShell
 from netagent.api.agent.v1 import agent_service_pb2 as agent_pb
@@ -44,18 +47,45 @@ def find_shells(lab: KeptLab) -> dict[str, GuestShell]:
     return {name: GuestShell(fabric, name, address) for name, address in places.items()}
 
 
+def reconnect(lab: KeptLab) -> None:
+    """Reach the sockets of guests again that have booted since the last command."""
+    for name, shell in find_shells(lab).items():
+        local, remote = (
+            (lab.control_socket, CONTROL_SOCKET)
+            if name == "control"
+            else (lab.agent_socket(name), AGENT_SOCKET)
+        )
+        if not _answers(local):
+            with suppress(CommandError):  # a guest that is away is for the command to say
+                shell.forward(local, remote)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as ours:
+        try:
+            ours.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 def cable_in(lab: KeptLab, machine: Namespace, address: str) -> None:
-    """Give a machine its interface."""
+    """Give a machine its interface, unless it has it."""
+    if machine.run("ip", "link", "show", "eth0", check=False).returncode == 0:
+        return
     numbers = lab.directory / NUMBERS
     numbers.mkdir(exist_ok=True)
-    number = 2 + len(list(numbers.iterdir()))
-    (numbers / str(number)).write_text(machine.name)
+    number = _find_number(lab, machine.name)
+    if number is None:
+        number = 2 + len(list(numbers.iterdir()))
+        (numbers / str(number)).write_text(machine.name)
     make_interface(lab.namespaces()["fabric"], machine, number, address)
 
 
 def plug(lab: KeptLab, machine: str, host: str) -> str:
     """Lay a machine's cable to a host; return the name of its end there."""
-    number = _number_of(lab, machine)
+    number = _find_number(lab, machine)
+    assert number is not None, f"{machine} was never cabled"
     plug_in(lab.namespaces()[machine], find_shells(lab)[host], number)
     return f"m{number}"
 
@@ -70,10 +100,9 @@ def adapt(lab: KeptLab, machine: str, host: str) -> None:
     lab.namespaces()[machine].run(*link)
 
 
-def _number_of(lab: KeptLab, machine: str) -> int:
-    (found,) = [
-        int(each.name)
-        for each in (lab.directory / NUMBERS).iterdir()
-        if each.read_text() == machine
-    ]
-    return found
+def _find_number(lab: KeptLab, machine: str) -> int | None:
+    """Return the number of a machine's cable, if it has ever had one."""
+    for each in (lab.directory / NUMBERS).iterdir():
+        if each.read_text() == machine:
+            return int(each.name)
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import lzma
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 GUEST = Path(__file__).parent / "guest"
@@ -24,6 +25,14 @@ PACKAGES = {
 """
 
 DEFAULT = "6.1"
+
+
+def check_kernels(names: Iterable[str]) -> None:
+    """Raise ValueError for a kernel that the image does not have."""
+    for name in names:
+        if name not in PACKAGES:
+            raise ValueError(f"there is no kernel {name!r}; there are {', '.join(PACKAGES)}")
+
 
 KEPT = (
     *("arch", "crypto", "lib", "net", "drivers/block/virtio_blk.ko", "drivers/char/hw_random"),

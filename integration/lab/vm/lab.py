@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address
@@ -27,11 +29,11 @@ from integration.lab.lab import CONTROL_PORT, Lab, host_name
 from integration.lab.machine import Machine
 from integration.lab.namespace import Namespace, child_of
 from integration.lab.pace import EMULATED_SLOWNESS, PACE, set_pace
-from integration.lab.vm.daemon import GuestDaemon
+from integration.lab.vm.daemon import CONTROL_SOCKET, GuestDaemon
 from integration.lab.vm.host import BOOT_TIMEOUT_S, GuestHost, address_with_length
 from integration.lab.vm.image import VENV, Image, get_image
 from integration.lab.vm.kept import write_places
-from integration.lab.vm.kernels import DEFAULT
+from integration.lab.vm.kernels import DEFAULT, check_kernels
 from integration.lab.vm.machine import CabledMachine
 from integration.lab.vm.qemu import Shape, VirtualMachine, is_accelerated, port_names
 from integration.lab.vm.shell import GuestShell, write_ssh_config
@@ -46,7 +48,9 @@ from netagent.api.control.v1.network_service_pb2_grpc import NetworkServiceStub
 MANAGEMENT = IPv4Address("169.254.77.0")
 """Each guest's trunk leads to the fabric, which is .1 of these; no guest sees another's."""
 
-CONTROL_SOCKET = "/run/netagent/control.sock"
+KEPT_LOGS = Path(os.environ.get("NETAGENT_LAB_LOGS", f"{tempfile.gettempdir()}/netagent-kept-logs"))
+"""Consoles and logs of labs in which something failed, by the lab's name."""
+
 HOSTS_MAX = 20
 RPC_TIMEOUT_S = 120.0
 BOOTED = "booted"
@@ -81,6 +85,7 @@ class VmLab(Lab):
     ) -> None:
         if not 0 < hosts <= HOSTS_MAX:
             raise ValueError(f"hosts: {hosts} is not within 1 to {HOSTS_MAX}")
+        check_kernels(kernels)
         super().__init__(
             name, hosts=hosts, mtu_bytes=mtu_bytes, underlay=underlay, is_bound=is_bound
         )
@@ -251,20 +256,22 @@ class VmLab(Lab):
         self._start_agents()
 
     def show_logs(self) -> None:
-        """Print the end of every log; daemons' logs are fetched first, if possible."""
-        daemons = [self.control, *(host.agent for host in self.hosts.values())]
-        for daemon in daemons:
+        """Print the end of every log, and keep all of them with the consoles.
+
+        Daemons' logs are fetched first, if possible.
+        """
+        controls = [self.control] if self.control_vm is not None else []
+        for daemon in (*controls, *(host.agent for host in self.hosts.values())):
             try:
                 _ = daemon.log
             except AssertionError as error:
                 print(f"no log: {error}", file=sys.stderr)
         super().show_logs()
-
-    def keep_logs(self, directory: Path) -> None:
-        """Copy consoles and logs to a directory that outlives the lab."""
-        directory.mkdir(parents=True, exist_ok=True)
+        kept = KEPT_LOGS / self.name
+        kept.mkdir(parents=True, exist_ok=True)
         for log in self.directory.glob("*.log"):
-            shutil.copy(log, directory)
+            shutil.copy(log, kept)
+        print(f"--- consoles and logs are in {kept}", file=sys.stderr)
 
     @property
     def _guests(self) -> list[tuple[VirtualMachine, GuestShell]]:

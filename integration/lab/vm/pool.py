@@ -63,6 +63,6 @@ class Pool:
             self.stop()
         if self._lab is None:
             lab = self._make(hosts=3, kernels=self._kernels)
-            lab.__enter__()
+            lab.begin()
             self._lab = lab
         return self._lab

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from integration.lab.namespace import Namespace
-from integration.lab.stream import end
 from integration.lab.vm.image import Image
 from integration.lab.vm.kernels import DEFAULT
 from integration.lab.wait import wait_until
@@ -95,12 +94,8 @@ class VirtualMachine:
 
     def start(self, stages: Sequence[str] = ()) -> None:
         """Switch it on, from the first of these stages that was kept; returns at once."""
-        kept = [stage for stage in stages if self._snapshot(stage).exists()]
-        self.stage = kept[0] if kept else ""
-        if self.stage:
-            shutil.copy(self._snapshot(self.stage), self._overlay)
-            self._snapshot(self.stage).touch()
-        elif not self._overlay.exists():
+        self.stage = next((stage for stage in stages if self._restore(stage)), "")
+        if not self.stage:
             create = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2")
             subprocess.run([*create, "-b", self._image.disk, self._overlay], check=True)
         shape = self.shape
@@ -125,13 +120,15 @@ class VirtualMachine:
             log=f"qemu-{shape.name}.log",
         )
 
-    def pull_the_plug(self) -> None:
-        """End it as a power cut does; what it had written to its disk stays."""
-        if self._process is not None:
-            end(self._process)
-            self._process = None
-        self._plugged.clear()
-        self._monitor.unlink(missing_ok=True)
+    def _restore(self, stage: str) -> bool:
+        """Begin with what was kept at a stage; False when there is nothing."""
+        snapshot = self._snapshot(stage)
+        try:
+            shutil.copy(snapshot, self._overlay)
+            snapshot.touch()
+        except FileNotFoundError:  # never kept, or another lab has just made room
+            return False
+        return True
 
     def reset(self) -> None:
         """Press the reset button: it boots anew, without shutting down."""
@@ -159,15 +156,11 @@ class VirtualMachine:
         try:
             self._tell({"execute": "human-monitor-command", "arguments": save})
             shutil.copy(self._overlay, partial)
+            partial.rename(snapshot)
         finally:
+            partial.unlink(missing_ok=True)
             self._tell({"execute": "cont"})
-        partial.rename(snapshot)
         self.stage = stage
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process lives."""
-        return self._process is not None and self._process.poll() is None
 
     def _tell(self, command: dict[str, Any]) -> None:
         """Give the monitor a command and wait until it is done."""
