@@ -115,9 +115,10 @@ def _note(item: pytest.Item, report: Any) -> None:
     where: Path | None = item.config.getoption("--lab-results")
     if where is None:
         return
-    column = _backend(item.config)
-    if column == "vm":
-        column += f", {' + '.join(_kernels(item.config))}"
+    backend = _backend(item.config)
+    own = ".".join(os.uname().release.split(".")[:2])
+    kernels = _kernels(item.config) if backend in LABS else [own]
+    column = f"{backend}, {' + '.join(kernels)}"
     reason = ""
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = str(report.longrepr[2]).removeprefix("Skipped: ")

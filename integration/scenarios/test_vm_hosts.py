@@ -169,7 +169,7 @@ def test_units_let_daemons_write_where_they_have_to(vm_lab: VmLab) -> None:
     own = ("nsenter", "-t", str(host.agent.pid), "-m", "--")
 
     host.run(*own, "touch", "/run/wireguard/there")
-    assert "Read-only" in _refused(host, *own, "touch", "/run/elsewhere")
+    assert "Read-only" in _refused(host, *own, "touch", "/etc/elsewhere")
     assert host.run("ls", "/run/wireguard").split() == ["there"]
     host.run("rm", "/run/wireguard/there")
 
