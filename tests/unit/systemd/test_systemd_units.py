@@ -74,7 +74,7 @@ def test_directories_are_those_of_the_default_settings(daemon: str) -> None:
 
 
 def test_wireguard_go_has_a_directory_for_its_socket() -> None:
-    """Below /run, which is empty after a boot and otherwise closed to the unit."""
+    """Below /run, which is empty after a boot."""
     assert "wireguard" in service("agent")["RuntimeDirectory"].split()
 
 
