@@ -160,6 +160,7 @@ class Agent:
     reject: str = ""
     reports_moves: bool = False
     call: Any = None
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     locator: int = 0
     on_applied: Callable[[Agent], None] = lambda agent: None
     fleet_id: str = ""
@@ -182,7 +183,7 @@ class Agent:
         )
         parts: list[sync_pb.Update] = []
         try:
-            await call.write(sync_pb.SyncRequest(hello=hello))
+            await self._write(sync_pb.SyncRequest(hello=hello))
             async for response in call:
                 if response.WhichOneof("message") == "welcome":
                     self.is_snapshot = response.welcome.snapshot
@@ -191,13 +192,13 @@ class Agent:
                 if response.WhichOneof("message") == "question":
                     answer = self._answer_question(response.question)
                     if not self.is_silent:
-                        await call.write(answer)
+                        await self._write(answer)
                     continue
                 parts.append(response.update)
                 if response.update.revision:
                     self.batches.append(parts)
                     await self.answering.wait()
-                    await call.write(self._answer(parts))
+                    await self._write(self._answer(parts))
                     parts = []
         except grpc.aio.AioRpcError as error:
             self.error = error
@@ -261,7 +262,11 @@ class Agent:
     async def report(self, stable_id: int, epoch: int, report: Report) -> None:
         """Tell control something about a move."""
         message = report_to_message(StableId(stable_id), epoch, report)
-        await self.call.write(sync_pb.SyncRequest(report=message))
+        await self._write(sync_pb.SyncRequest(report=message))
+
+    async def _write(self, message: sync_pb.SyncRequest) -> None:
+        async with self.writing:  # gRPC takes one at a time
+            await self.call.write(message)
 
     def names(self, network: int) -> list[str]:
         return sorted(name for _, _, _, name in self.tables.get(network, {}).values())
