@@ -79,16 +79,21 @@ def make_ways(lab: VmLab) -> list[Way]:
     hosts = list(lab.hosts.values())[:2]
     ways = [join_mesh(lab, hosts), _join_plain(hosts)]
     for way in ways:
-        ping = ("ping", "-6", "-n", "-q", "-c", "1", "-W", "1", way.server_address)
-        wait_until(
-            f"{way.name} connects",
-            lambda way=way, ping=ping: way.client.run(*ping, check=False).returncode == 0,
-        )
+        wait_connected(way)
     return ways
 
 
+def wait_connected(way: Way) -> None:
+    """Wait until the server answers the client."""
+    ping = ("ping", "-6", "-n", "-q", "-c", "1", "-W", "1", way.server_address)
+    wait_until(
+        f"{way.name} connects",
+        lambda: way.client.run(*ping, check=False, timeout_s=COMMAND_S).returncode == 0,
+    )
+
+
 def join_mesh(lab: VmLab, hosts: Sequence[GuestHost]) -> Way:
-    """Make a machine on each of two hosts, within the guest, and attach it; one streams to two."""
+    """Make a machine inside each of two hosts, and attach it there; the first is the client."""
     lab.network(NETWORK)
     stub = MachineServiceStub(lab.channel)
     places = []

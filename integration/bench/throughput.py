@@ -19,7 +19,9 @@ END_S = 30
 class Place(Protocol):
     """Where commands run: a namespace of this machine, or one inside a guest."""
 
-    def run(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]: ...
+    def run(
+        self, *arguments: str, check: bool = True, timeout_s: float
+    ) -> subprocess.CompletedProcess[str]: ...
     def start(self, *arguments: str) -> subprocess.Popen[str]: ...
 
 
